@@ -1,0 +1,299 @@
+#include "isolate/cgroup.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "isolate/cgroup_backends.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+// mountinfo(5): fields 5 and the ones behind " - "; the options of the superblock name v1's controllers.
+void read_mounts(CgroupHost& host) {
+  std::istringstream table(read_file("/proc/self/mountinfo"));
+  for (std::string line; std::getline(table, line);) {
+    std::size_t dash = line.find(" - ");
+    if (dash == std::string::npos) continue;
+    std::vector<std::string> left = words_of(line.substr(0, dash)), right = words_of(line.substr(dash + 3));
+    if (left.size() < 5 || right.size() < 3) continue;
+    if (right[0] == "cgroup2" && host.v2.empty()) host.v2 = left[4];
+    if (right[0] != "cgroup") continue;
+    std::istringstream options(right[2]);
+    for (std::string option; std::getline(options, option, ',');)
+      if (option != "rw" && option != "ro" && option != "xattr" && option.find('=') == std::string::npos)
+        host.v1.try_emplace(option, left[4]);
+  }
+}
+
+std::string own_v2_group() {
+  std::istringstream groups(find_file("/proc/self/cgroup").value_or(""));
+  for (std::string line; std::getline(groups, line);)
+    if (line.rfind("0::", 0) == 0) return line.substr(3) == "/" ? "" : line.substr(3);
+  return {};
+}
+
+bool can_write(const std::string& path) { return ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0; }
+
+void sleep_a_moment() {
+  timespec moment{0, 1'000'000};
+  ::nanosleep(&moment, nullptr);
+}
+
+}  // namespace
+
+bool CgroupHost::has(const std::string& controller) const {
+  return std::find(v2_controllers.begin(), v2_controllers.end(), controller) != v2_controllers.end() ||
+         v1.count(cgroups::v1::controller_for(controller));
+}
+
+CgroupHost find_cgroup_host() {
+  CgroupHost host;
+  struct statfs info;
+  constexpr long kCgroup2Magic = 0x63677270;  // CGROUP2_SUPER_MAGIC
+  if (::statfs("/sys/fs/cgroup", &info) == 0 && info.f_type == kCgroup2Magic) host.v2 = "/sys/fs/cgroup";
+  else read_mounts(host);
+  if (host.v2.empty()) {
+    host.writable = !host.v1.empty() && ::geteuid() == 0;
+    return host;
+  }
+  // An ordinary user may use the part that a manager gave to it: delegation containment, cgroups(7).
+  if (!can_write(host.v2 + "/cgroup.procs") || ::geteuid() != 0) {
+    host.v2_base = own_v2_group();
+    host.v1.clear();
+  }
+  host.writable = can_write(host.v2 + host.v2_base + "/cgroup.procs") && can_write(host.v2 + host.v2_base);
+  host.v2_controllers = words_of(find_file(host.v2 + host.v2_base + "/cgroup.controllers").value_or(""));
+  return host;
+}
+
+Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
+  std::swap(v2_path_, other.v2_path_);
+  std::swap(v2_, other.v2_);
+  std::swap(v1_, other.v1_);
+  std::swap(missing_, other.missing_);
+  std::swap(owned_, other.owned_);
+  return *this;
+}
+
+Cgroup::~Cgroup() {
+  if (!owned_) return;
+  try {
+    remove();
+  } catch (const std::exception&) {
+    // Processes in uninterruptible sleep: the next start's sweep tries again.
+  }
+}
+
+Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
+  Cgroup group;
+  if (plan.path.empty()) return group;
+  std::vector<cgroups::Need> needs = cgroups::needs_of(plan.limits);
+  if (!host.writable) {
+    if (!plan.warn_missing && !needs.empty())
+      fail(EACCES, "set the {} (this user may not make cgroups; ask for delegation, or say on_missing: warn)", needs[0].what);
+    for (const cgroups::Need& need : needs) group.missing_.push_back(need.what);
+    return group;
+  }
+  auto in_v2 = [&](const std::string& name) {
+    return std::find(host.v2_controllers.begin(), host.v2_controllers.end(), name) != host.v2_controllers.end();
+  };
+  group.owned_ = true;  // from here on a failure removes what was made
+  if (!host.v2.empty()) {
+    group.v2_path_ = host.v2 + host.v2_base + plan.path;
+    cgroups::v2::create(host, plan.path, needs);
+    group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
+  }
+  for (const cgroups::Need& need : needs) {
+    std::string controller = cgroups::v1::controller_for(need.controller);
+    if (in_v2(need.controller)) continue;
+    auto hierarchy = host.v1.find(controller);
+    if (hierarchy != host.v1.end()) {
+      std::string directory = hierarchy->second + plan.path;
+      if (group.v1_.try_emplace(controller, directory).second) cgroups::v1::create(controller, hierarchy->second, plan.path);
+    } else if (plan.warn_missing) {
+      group.missing_.push_back(need.what);
+    } else {
+      fail(ENOTSUP, "set the {} (no cgroup hierarchy of this host has the {} controller; say on_missing: warn to go on without)",
+           need.what, need.controller);
+    }
+  }
+  group.update(plan.limits);
+  return group;
+}
+
+Cgroup Cgroup::open(const std::string& path, const CgroupHost& host) {
+  Cgroup group;
+  if (path.empty()) return group;
+  if (!host.v2.empty() && find_dir(host.v2 + host.v2_base + path)) {
+    group.v2_path_ = host.v2 + host.v2_base + path;
+    group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
+  }
+  for (const auto& [controller, mount] : host.v1)
+    if (find_dir(mount + path)) group.v1_.emplace(controller, mount + path);
+  return group;
+}
+
+void Cgroup::update(const Limits& limits) {
+  if (v2_) {
+    auto controllers = words_of(find_file_at(v2_.get(), "cgroup.controllers").value_or(""));
+    cgroups::v2::set_limits(v2_.get(), limits, controllers);
+    if (!limits.devices.empty()) cgroups::set_device_rules(v2_.get(), limits.devices);
+  }
+  cgroups::v1::set_limits(v1_, limits);
+}
+
+void Cgroup::place(pid_t pid) const {
+  if (v2_) write_file_at(v2_.get(), "cgroup.procs", std::to_string(pid));
+  place_v1(pid);
+}
+
+void Cgroup::place_v1(pid_t pid) const {
+  for (const auto& [controller, directory] : v1_) write_file(directory + "/cgroup.procs", std::to_string(pid));
+}
+
+void Cgroup::freeze(bool frozen) const {
+  if (v2_) return write_file_at(v2_.get(), "cgroup.freeze", frozen ? "1" : "0");
+  auto freezer = v1_.find("freezer");
+  if (freezer == v1_.end()) fail(ENOTSUP, "freeze (the sandbox has no cgroup that can)");
+  write_file(freezer->second + "/freezer.state", frozen ? "FROZEN" : "THAWED");
+}
+
+bool Cgroup::frozen() const {
+  if (v2_) return cgroups::keyed_value(find_file_at(v2_.get(), "cgroup.freeze").value_or("0"), "") == 1;
+  auto freezer = v1_.find("freezer");
+  return freezer != v1_.end() && find_file(freezer->second + "/freezer.state").value_or("").rfind("FR", 0) == 0;
+}
+
+std::vector<pid_t> Cgroup::processes() const {
+  std::vector<pid_t> pids;
+  std::string directory = v2_ ? v2_path_ : v1_.empty() ? "" : v1_.begin()->second;
+  if (directory.empty()) return pids;
+  std::vector<std::string> pending{directory};
+  while (!pending.empty()) {
+    std::string at = std::move(pending.back());
+    pending.pop_back();
+    for (const std::string& word : words_of(find_file(at + "/cgroup.procs").value_or(""))) pids.push_back(std::stoi(word));
+    for (const std::string& name : list_dir(at))
+      if (find_dir(at + "/" + name + "/.").has_value()) pending.push_back(at + "/" + name);
+  }
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
+void Cgroup::kill() const {
+  if (v2_) {
+    try {
+      return write_file_at(v2_.get(), "cgroup.kill", "1");
+    } catch (const SystemError& error) {
+      if (error.code() != ENOENT) throw;  // before Linux 5.14
+    }
+  }
+  for (pid_t pid : processes()) ::kill(pid, SIGKILL);
+}
+
+bool Cgroup::populated() const {
+  if (v2_) return cgroups::keyed_value(find_file_at(v2_.get(), "cgroup.events").value_or(""), "populated") == 1;
+  return !processes().empty();
+}
+
+CgroupCounters Cgroup::counters() const {
+  CgroupCounters counters;
+  if (v2_) cgroups::v2::count(v2_.get(), counters);
+  cgroups::v1::count(v1_, counters);
+  return counters;
+}
+
+std::vector<std::string> Cgroup::event_files() const {
+  std::vector<std::string> files;
+  auto add = [&](const std::string& file) {
+    if (::access(file.c_str(), R_OK) == 0) files.push_back(file);
+  };
+  if (v2_) {
+    add(v2_path_ + "/memory.events");
+    add(v2_path_ + "/pids.events");
+  }
+  if (auto pids = v1_.find("pids"); pids != v1_.end()) add(pids->second + "/pids.events");
+  return files;
+}
+
+// "<eventfd> <memory.oom_control>" in cgroup.event_control: admin-guide/cgroup-v1/memory, section 10.
+Fd Cgroup::v1_oom_event() const {
+  auto memory = v1_.find("memory");
+  if (memory == v1_.end()) return Fd();
+  Fd event(check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an event descriptor"));
+  Fd control = open_file(memory->second + "/memory.oom_control", O_RDONLY);
+  write_file(memory->second + "/cgroup.event_control", fmt::format("{} {}", event.get(), control.get()));
+  return event;
+}
+
+void Cgroup::remove() {
+  if (v2_path_.empty() && v1_.empty()) return;
+  if (populated()) {
+    kill();
+    // A frozen group dies only once it is thawed; cgroup.kill does both from 5.14 on.
+    for (int tries = 0; populated() && tries < 2000; ++tries) sleep_a_moment();
+    if (populated()) fail(EBUSY, "end the processes in cgroup {}", v2_path_);
+  }
+  v2_.close();
+  if (!v2_path_.empty()) cgroups::v2::remove(v2_path_);
+  for (const auto& [controller, directory] : v1_) cgroups::v2::remove(directory);
+  owned_ = false;
+  v2_path_.clear();
+  v1_.clear();
+}
+
+namespace cgroups {
+
+std::vector<Need> needs_of(const Limits& limits) {
+  std::vector<Need> needs;
+  if (limits.memory || limits.memory_reservation || limits.memory_and_swap) needs.push_back({"memory", "memory limit"});
+  if (limits.pids) needs.push_back({"pids", "pids limit"});
+  if (limits.cpu_quota || limits.cpu_period || limits.cpu_shares) needs.push_back({"cpu", "cpu limit"});
+  if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) needs.push_back({"cpuset", "cpuset"});
+  if (limits.io_weight || !limits.io.empty()) needs.push_back({"io", "io limit"});
+  for (const auto& [file, value] : limits.unified) {
+    std::string controller = file.substr(0, file.find('.'));
+    if (controller != "cgroup") needs.push_back({controller, file});
+  }
+  return needs;
+}
+
+std::uint64_t weight_of_shares(std::uint64_t shares) {
+  shares = std::clamp<std::uint64_t>(shares, 2, 262144);
+  return 1 + ((shares - 2) * 9999) / 262142;
+}
+
+std::uint64_t keyed_value(const std::string& text, const std::string& key) {
+  std::istringstream stream(text);
+  std::string word;
+  std::uint64_t value = 0;
+  if (key.empty()) return stream >> value ? value : 0;
+  while (stream >> word >> value)
+    if (word == key) return value;
+  return 0;
+}
+
+}  // namespace cgroups
+
+}  // namespace isolate

@@ -1,0 +1,45 @@
+// What cgroup.cc asks of the two kinds of hierarchy. Each function sets what it is given and says what it could not.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "isolate/cgroup.h"
+
+namespace isolate::cgroups {
+
+/// One limit of a plan: the controller it needs and how it reads in a message.
+struct Need {
+  std::string controller;  // v2 name: memory, pids, cpu, cpuset, io
+  std::string what;        // "memory limit"
+};
+std::vector<Need> needs_of(const Limits& limits);
+
+namespace v2 {
+/// Makes the group and the controllers of its ancestors available to it, as far as they exist.
+void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs);
+void set_limits(int group, const Limits& limits, const std::vector<std::string>& controllers);
+void count(int group, CgroupCounters& counters);
+void remove(const std::string& path);
+}  // namespace v2
+
+namespace v1 {
+/// The v1 controllers whose directories a v2 need maps to: io -> blkio.
+std::string controller_for(const std::string& v2_name);
+void create(const std::string& controller, const std::string& mount, const std::string& group);
+void set_limits(const std::map<std::string, std::string>& groups, const Limits& limits);
+void count(const std::map<std::string, std::string>& groups, CgroupCounters& counters);
+}  // namespace v1
+
+/// Attaches a BPF program that decides on opening and making device nodes (BPF_CGROUP_DEVICE).
+void set_device_rules(int group, const std::vector<DeviceRule>& rules);
+
+/// cpu.shares (2..262144) as cpu.weight (1..10000), by the formula of systemd and runc.
+std::uint64_t weight_of_shares(std::uint64_t shares);
+
+/// "key value" lines, such as memory.events.
+std::uint64_t keyed_value(const std::string& text, const std::string& key);
+
+}  // namespace isolate::cgroups

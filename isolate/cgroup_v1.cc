@@ -1,0 +1,108 @@
+// The v1 controllers of a hybrid host: the kernel's Documentation/admin-guide/cgroup-v1/. Only limits and counters are
+// here; freezing, killing and placing at birth go through the v2 hierarchy that stands beside them.
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "isolate/cgroup_backends.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate::cgroups::v1 {
+
+using namespace sys;
+
+namespace {
+
+// A new cpuset has no CPUs and no nodes, and takes no process until it has: each level inherits from the one above.
+void inherit_cpuset(const std::string& mount, const std::string& group) {
+  std::string above = mount;
+  for (std::size_t at = 1, end; at <= group.size(); at = end + 1) {
+    end = std::min(group.find('/', at), group.size());
+    std::string here = mount + group.substr(0, end);
+    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"})
+      if (read_file(here + file).find_first_not_of(" \n") == std::string::npos) write_file(here + file, read_file(above + file));
+    above = here;
+  }
+}
+
+void set_memory(const std::string& group, const Limits& limits) {
+  auto set = [&](const char* file, std::int64_t value) { write_file(group + file, std::to_string(value)); };
+  bool counts_swap = ::access((group + "/memory.memsw.limit_in_bytes").c_str(), W_OK) == 0;
+  if (limits.memory) {
+    // memsw may never be below memory: raise it first, or lower it last.
+    if (counts_swap && limits.memory_and_swap) set("/memory.memsw.limit_in_bytes", -1);
+    set("/memory.limit_in_bytes", *limits.memory);
+    // Socket buffers are counted apart in v1.
+    if (::access((group + "/memory.kmem.tcp.limit_in_bytes").c_str(), W_OK) == 0)
+      set("/memory.kmem.tcp.limit_in_bytes", *limits.memory);
+  }
+  if (limits.memory_and_swap && counts_swap) set("/memory.memsw.limit_in_bytes", *limits.memory_and_swap);
+  if (limits.memory_reservation) set("/memory.soft_limit_in_bytes", *limits.memory_reservation);
+}
+
+void set_cpu(const std::string& group, const Limits& limits) {
+  if (limits.cpu_shares && *limits.cpu_shares) write_file(group + "/cpu.shares", std::to_string(*limits.cpu_shares));
+  if (limits.cpu_period) write_file(group + "/cpu.cfs_period_us", std::to_string(*limits.cpu_period));
+  if (limits.cpu_quota) write_file(group + "/cpu.cfs_quota_us", std::to_string(*limits.cpu_quota));
+}
+
+void set_blkio(const std::string& group, const Limits& limits) {
+  if (limits.io_weight) {
+    // The weight's file depends on the scheduler of the kernel (CFQ, BFQ).
+    for (const char* file : {"/blkio.weight", "/blkio.bfq.weight"})
+      if (::access((group + file).c_str(), W_OK) == 0) return write_file(group + file, std::to_string(*limits.io_weight));
+    fail(ENOTSUP, "set an io weight in {} (no scheduler of this host has weights)", group);
+  }
+  for (const IoLimit& limit : limits.io) {
+    auto throttle = [&](const char* file, const std::optional<std::uint64_t>& rate) {
+      if (rate) write_file(group + file, fmt::format("{}:{} {}", limit.major, limit.minor, *rate));
+    };
+    throttle("/blkio.throttle.read_bps_device", limit.read_bytes);
+    throttle("/blkio.throttle.write_bps_device", limit.write_bytes);
+    throttle("/blkio.throttle.read_iops_device", limit.read_ops);
+    throttle("/blkio.throttle.write_iops_device", limit.write_ops);
+  }
+}
+
+}  // namespace
+
+std::string controller_for(const std::string& v2_name) { return v2_name == "io" ? "blkio" : v2_name; }
+
+void create(const std::string& controller, const std::string& mount, const std::string& group) {
+  make_dirs(mount + group, 0755);
+  if (controller == "cpuset") inherit_cpuset(mount, group);
+}
+
+void set_limits(const std::map<std::string, std::string>& groups, const Limits& limits) {
+  for (const auto& [controller, group] : groups) {
+    if (controller == "memory") set_memory(group, limits);
+    if (controller == "cpu") set_cpu(group, limits);
+    if (controller == "blkio") set_blkio(group, limits);
+    if (controller == "pids" && limits.pids) write_file(group + "/pids.max", *limits.pids <= 0 ? "max" : std::to_string(*limits.pids));
+    if (controller == "cpuset") {
+      if (!limits.cpuset_cpus.empty()) write_file(group + "/cpuset.cpus", limits.cpuset_cpus);
+      if (!limits.cpuset_mems.empty()) write_file(group + "/cpuset.mems", limits.cpuset_mems);
+    }
+  }
+}
+
+void count(const std::map<std::string, std::string>& groups, CgroupCounters& counters) {
+  auto value = [](const std::string& file, const char* key) { return keyed_value(find_file(file).value_or(""), key); };
+  if (auto memory = groups.find("memory"); memory != groups.end()) {
+    counters.oom_kills = value(memory->second + "/memory.oom_control", "oom_kill");
+    counters.oom_source = "memory.oom_control oom_kill";
+    counters.memory_now = value(memory->second + "/memory.usage_in_bytes", "");
+    counters.memory_peak = value(memory->second + "/memory.max_usage_in_bytes", "");
+  }
+  if (auto pids = groups.find("pids"); pids != groups.end()) {
+    counters.forks_refused = value(pids->second + "/pids.events", "max");
+    counters.pids_source = "pids.events max";
+    counters.pids_now = value(pids->second + "/pids.current", "");
+  }
+  if (auto cpu = groups.find("cpu"); cpu != groups.end())
+    counters.throttled_microseconds = value(cpu->second + "/cpu.stat", "throttled_time") / 1000;
+}
+
+}  // namespace isolate::cgroups::v1

@@ -1,0 +1,145 @@
+// cgroup v2: the kernel's Documentation/admin-guide/cgroup-v2.rst.
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "isolate/cgroup_backends.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate::cgroups::v2 {
+
+using namespace sys;
+
+namespace {
+
+bool has_word(const std::string& text, const std::string& word) {
+  std::istringstream stream(text);
+  for (std::string each; stream >> each;)
+    if (each == word) return true;
+  return false;
+}
+
+// A group with processes of its own cannot give controllers to its children (the "no internal processes" rule). In a
+// delegated subtree the one inside is often ourselves: then we step aside into a leaf.
+void step_aside(const std::string& group) {
+  make_dirs(group + "/runner.supervisor", 0755);
+  write_file(group + "/runner.supervisor/cgroup.procs", std::to_string(::getpid()));
+}
+
+void enable(const std::string& group, const std::vector<Need>& needs, bool may_step_aside) {
+  std::string available = read_file(group + "/cgroup.controllers"), enabled = read_file(group + "/cgroup.subtree_control");
+  std::string request;
+  for (const Need& need : needs)
+    if (has_word(available, need.controller) && !has_word(enabled, need.controller) && !has_word(request, "+" + need.controller))
+      request += (request.empty() ? "+" : " +") + need.controller;
+  if (request.empty()) return;
+  try {
+    write_file(group + "/cgroup.subtree_control", request);
+  } catch (const SystemError& error) {
+    if (error.code() != EBUSY || !may_step_aside) throw;
+    step_aside(group);
+    write_file(group + "/cgroup.subtree_control", request);
+  }
+}
+
+std::string max_or(std::int64_t value) { return value < 0 ? "max" : std::to_string(value); }
+
+// The specification's swap is memory and swap together, v2's is swap alone; 0 and "same as memory" both mean none.
+std::string swap_alone(const Limits& limits) {
+  if (*limits.memory_and_swap < 0) return "max";
+  if (!limits.memory || *limits.memory < 0) fail(EINVAL, "set a limit of swap (it needs a limit of memory beside it)");
+  if (*limits.memory_and_swap < *limits.memory) fail(EINVAL, "set a limit of memory and swap below the limit of memory");
+  return std::to_string(*limits.memory_and_swap - *limits.memory);
+}
+
+std::string io_line(const IoLimit& limit) {
+  std::string line = fmt::format("{}:{}", limit.major, limit.minor);
+  auto add = [&](const char* key, const std::optional<std::uint64_t>& value) {
+    if (value) line += fmt::format(" {}={}", key, *value ? std::to_string(*value) : "max");
+  };
+  add("rbps", limit.read_bytes);
+  add("wbps", limit.write_bytes);
+  add("riops", limit.read_ops);
+  add("wiops", limit.write_ops);
+  return line;
+}
+
+}  // namespace
+
+void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs) {
+  std::string group = host.v2 + host.v2_base;
+  bool delegated = ::geteuid() != 0;
+  for (std::size_t at = 1, end; at <= path.size(); at = end + 1) {
+    end = std::min(path.find('/', at), path.size());
+    enable(group, needs, delegated);
+    group += "/" + path.substr(at, end - at);
+    if (::mkdir(group.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make cgroup {}", group);
+  }
+}
+
+void set_limits(int group, const Limits& limits, const std::vector<std::string>& controllers) {
+  auto here = [&](const char* name) { return std::find(controllers.begin(), controllers.end(), name) != controllers.end(); };
+  auto set = [&](const char* file, const std::string& value) { write_file_at(group, file, value); };
+  if (here("memory")) {
+    if (limits.memory_reservation) set("memory.low", max_or(*limits.memory_reservation));
+    if (limits.memory_and_swap && find_file_at(group, "memory.swap.max")) set("memory.swap.max", swap_alone(limits));
+    if (limits.memory) set("memory.max", max_or(*limits.memory));
+  }
+  if (here("pids") && limits.pids) set("pids.max", *limits.pids <= 0 ? "max" : std::to_string(*limits.pids));
+  if (here("cpu")) {
+    if (limits.cpu_shares && *limits.cpu_shares) set("cpu.weight", std::to_string(weight_of_shares(*limits.cpu_shares)));
+    if (limits.cpu_quota || limits.cpu_period) {
+      std::int64_t quota = limits.cpu_quota.value_or(-1);
+      set("cpu.max", fmt::format("{} {}", quota <= 0 ? "max" : std::to_string(quota), limits.cpu_period.value_or(100000)));
+    }
+  }
+  if (here("cpuset")) {
+    if (!limits.cpuset_cpus.empty()) set("cpuset.cpus", limits.cpuset_cpus);
+    if (!limits.cpuset_mems.empty()) set("cpuset.mems", limits.cpuset_mems);
+  }
+  if (here("io")) {
+    if (limits.io_weight && find_file_at(group, "io.weight")) set("io.weight", std::to_string(*limits.io_weight));
+    for (const IoLimit& limit : limits.io) set("io.max", io_line(limit));
+  }
+  for (const auto& [file, value] : limits.unified) {
+    if (file.find('/') != std::string::npos) fail(EINVAL, "set cgroup file {} (a name without '/' is wanted)", file);
+    if (file.rfind("cgroup.", 0) == 0 || here(file.substr(0, file.find('.')).c_str())) set(file.c_str(), value);
+  }
+}
+
+void count(int group, CgroupCounters& counters) {
+  auto value = [&](const char* file, const char* key) { return keyed_value(find_file_at(group, file).value_or(""), key); };
+  // oom_kill counts below too; "max" of pids.events is this group's own refusals.
+  if (auto events = find_file_at(group, "memory.events")) {
+    counters.oom_kills = keyed_value(*events, "oom_kill");
+    counters.oom_source = "memory.events oom_kill";
+    counters.memory_now = value("memory.current", "");
+    counters.memory_peak = value("memory.peak", "");
+  }
+  if (auto events = find_file_at(group, "pids.events")) {
+    counters.forks_refused = keyed_value(*events, "max");
+    counters.pids_source = "pids.events max";
+    counters.pids_now = value("pids.current", "");
+  }
+  std::string cpu = find_file_at(group, "cpu.stat").value_or("");
+  counters.cpu_microseconds = keyed_value(cpu, "usage_usec");
+  counters.throttled_microseconds = keyed_value(cpu, "throttled_usec");
+}
+
+// Depth first; a group that dying processes still hold answers EBUSY for a moment.
+void remove(const std::string& path) {
+  for (int tries = 0; ::rmdir(path.c_str()) == -1 && errno != ENOENT; ++tries) {
+    if (errno != EBUSY && errno != ENOTEMPTY) fail(errno, "remove cgroup {}", path);
+    if (tries == 1000) fail(EBUSY, "remove cgroup {}", path);
+    struct stat info;
+    for (const std::string& name : list_dir(path))
+      if (std::string below = path + "/" + name; ::lstat(below.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) remove(below);
+    if (tries > 0) ::usleep(1000);
+  }
+}
+
+}  // namespace isolate::cgroups::v2

@@ -1,0 +1,187 @@
+#include "isolate/child.h"
+
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "isolate/devices.h"
+#include "isolate/execute.h"
+#include "isolate/hooks.h"
+#include "isolate/namespaces.h"
+#include "isolate/network.h"
+#include "isolate/privileges.h"
+#include "isolate/start.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/paths.h"
+#include "isolate/terminal.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+constexpr int kSetupFailed = 125;
+
+// PID 1 of a session starts programs for any user, signals all of them, and may do nothing else.
+constexpr std::uint64_t kInitCapabilities = (1u << 5 /* KILL */) | (1u << 6 /* SETGID */) | (1u << 7 /* SETUID */);
+
+// In a user namespace we are nobody until we take an id that its map knows.
+void become_root_inside(const Plan& plan) {
+  if (!plan.makes(NamespaceKind::User)) return;
+  std::uint32_t uid = plan.ids.uids.front().inside, gid = plan.ids.gids.front().inside;
+  check(::setresgid(gid, gid, gid), "become group {} of the user namespace", gid);
+  check(::setresuid(uid, uid, uid), "become user {} of the user namespace", uid);
+}
+
+void set_names(const Plan& plan) {
+  if (!plan.hostname.empty()) check(::sethostname(plan.hostname.data(), plan.hostname.size()), "set host name {}", plan.hostname);
+  if (!plan.domainname.empty()) check(::setdomainname(plan.domainname.data(), plan.domainname.size()), "set domain name {}", plan.domainname);
+}
+
+// Through the host's /proc, while it is still there: the values go to the namespaces of the writer.
+void set_sysctl(const Plan& plan) {
+  for (const auto& [key, value] : plan.sysctl) {
+    std::string name = key;
+    for (char& c : name) c = c == '.' ? '/' : c == '/' ? '.' : c;
+    write_file("/proc/sys/" + name, value);
+  }
+}
+
+void set_stdio(const int (&stdio)[3]) {
+  for (int i = 0; i < 3; ++i)
+    if (stdio[i] >= 0) check(::dup2(stdio[i], i), "set standard descriptor {}", i);
+}
+
+// PID 1 of a session: it keeps three capabilities over execve as ambient ones, and everything it starts has none.
+void become_init(const Plan& plan) {
+  Process self;
+  self.uid = plan.ids.uids.empty() ? 0 : plan.ids.uids.front().inside;
+  self.gid = plan.ids.gids.empty() ? 0 : plan.ids.gids.front().inside;
+  Capabilities keep = plan.process.capabilities;  // a bounding set can only shrink: it holds what the program may have
+  std::uint64_t set = kInitCapabilities | keep.permitted;
+  keep.effective = keep.permitted = keep.inheritable = keep.ambient = set;
+  become_user(self, keep, true);
+}
+
+// With all rights, since the user may lack those of the folders above; and with the user's, since in a user namespace
+// all rights do not reach the files of others.
+bool can_enter(const std::string& path) {
+  try {
+    enter_directory(path);
+    return true;
+  } catch (const SystemError& error) {
+    if (error.code() != EACCES) throw;
+    return false;
+  }
+}
+
+// Who waits where: `run` answers on the link itself, `create` goes away and `start` comes through the gate.
+Link await_exec(Link link, int gate, std::string& hook_state) {
+  if (gate >= 0) {
+    link.close();
+    link = Link(Fd(check(::accept4(gate, nullptr, nullptr, SOCK_CLOEXEC), "await `start`")));
+  }
+  hook_state = link.expect(Signal::Exec).bytes;
+  return link;
+}
+
+}  // namespace
+
+[[noreturn]] void become_program(const Plan& plan, Handles handles, Link link) noexcept {
+  Stage stage = Stage::Start;
+  const StartOptions& options = *handles.options;
+  try {
+    if (options.die_with_parent) die_with_parent();
+    ::umask(022);
+    reset_signals();
+    link.expect(Signal::Go);                      // our id maps are written and we are in our cgroups
+    become_root_inside(plan);
+    if (options.die_with_parent) die_with_parent();  // a change of user had cleared it
+    ::prctl(PR_SET_DUMPABLE, 0);                  // what runs beside us inside must not look into this process
+
+    stage = Stage::Namespaces;
+    enter_namespaces(plan, handles.joins);
+    set_names(plan);
+    set_sysctl(plan);
+
+    stage = Stage::Network;
+    if (plan.makes(NamespaceKind::Network)) bring_up_loopback();  // needs CAP_NET_ADMIN, which is given up below
+
+    stage = Stage::Root;
+    if (!plan.privileged_start) handles.mounts = prepare_mounts(plan, {});
+    Fd root = attach_root(plan, handles.mounts);
+    attach_mounts(root.get(), plan, handles.mounts);  // /proc before the old root goes: a user namespace must see one to make one
+
+    if (!find_below(root.get(), plan.process.cwd, Links::InRoot))
+      make_below(root.get(), plan.process.cwd, Make::Directory, Links::InRoot);  // as docker and runc do
+
+    stage = Stage::Terminal;
+    TerminalPair terminal;
+    if (plan.process.terminal && !plan.init) terminal = open_terminal(root.get(), *plan.process.terminal, plan.process.uid);
+
+    stage = Stage::Devices;
+    fill_dev(root.get(), plan, terminal.slave.get());
+
+    stage = Stage::Root;
+    make_paths_read_only(root.get(), plan.readonly_paths);
+    mask_paths(root.get(), plan.masked_paths);
+    finish_root(root.get(), plan);
+
+    stage = Stage::Hooks;
+    if (handles.hooks) {
+      link.send(Signal::Rooted);
+      run_hooks(plan.hooks.create_container, "createContainer", link.expect(Signal::Pivot).bytes);
+    }
+
+    stage = Stage::Root;
+    enter_root(root.get(), plan.root.pivot);
+    root.close();
+
+    stage = Stage::Terminal;
+    set_stdio(options.stdio);
+    ::setsid();
+    if (terminal.master) {
+      take_terminal(terminal.slave.get());
+      link.send(Signal::Terminal, {}, {terminal.master.get()});
+      terminal = {};
+    }
+
+    stage = Stage::Privileges;
+    set_rlimits(plan.process.rlimits);
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while we have it.
+    bool early_filter = !plan.process.no_new_privileges;
+    if (early_filter)
+      for (const Filter& filter : handles.filters) load_filter(filter);
+    bool inside = !plan.init && can_enter(plan.process.cwd);
+    plan.init ? become_init(plan) : become_user(plan.process, plan.process.capabilities, false);
+    if (options.die_with_parent) die_with_parent();
+    if (plan.process.no_new_privileges) forbid_new_privileges();
+    std::string program;
+    if (!plan.init) {
+      if (!inside) enter_directory(plan.process.cwd);
+      program = find_program(plan.process.argv, plan.process.env);  // so that `create` already says what is missing
+    }
+
+    link.send(Signal::Ready);
+    std::string hook_state;
+    link = await_exec(std::move(link), options.gate, hook_state);
+    run_hooks(plan.hooks.start_container, "startContainer", hook_state);
+
+    stage = Stage::Seccomp;
+    close_from(3 + options.preserve_fds, {link.fd(), plan.init ? options.init_program : -1, plan.init ? options.init_control : -1});
+    if (!early_filter)
+      for (const Filter& filter : handles.filters) load_filter(filter);  // last: it may forbid everything above
+
+    stage = Stage::Exec;
+    if (plan.init) execute_init(options.init_program, options.init_control);
+    execute(program, plan.process.argv, plan.process.env);
+  } catch (const std::exception& error) {
+    link.report(stage, error);                    // the parent rethrows it as SetupError
+  }
+  ::_exit(kSetupFailed);
+}
+
+}  // namespace isolate

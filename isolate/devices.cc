@@ -1,0 +1,75 @@
+#include "isolate/devices.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/mount.h"
+#include "isolate/sys/paths.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+mode_t type_bits(char type) { return type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR; }
+
+void make_node(int root, const Device& device) {
+  std::string path = clean_path(device.path);
+  std::size_t slash = path.rfind('/');
+  Fd folder = make_below(root, slash == 0 ? "/" : path.substr(0, slash), Make::Directory, Links::Refuse);
+  std::string name = path.substr(slash + 1);
+  if (::mknodat(folder.get(), name.c_str(), type_bits(device.type) | 0600, ::makedev(device.major, device.minor)) == -1) {
+    if (errno == EEXIST) return;  // the image, or a bind of the host's /dev, has one
+    fail(errno, "make device {}", device.path);
+  }
+  check(::fchownat(folder.get(), name.c_str(), device.uid, device.gid, AT_SYMLINK_NOFOLLOW), "give {} its owner", device.path);
+  check(::fchmodat(folder.get(), name.c_str(), device.mode, 0), "set the mode of {}", device.path);
+}
+
+void bind_node(int root, const Device& device) {
+  if (device.type == 'p') fail(EINVAL, "make {} (a FIFO cannot be taken from the host)", device.path);
+  Fd node = open_host_device(device.path, device.type, device.major, device.minor);
+  Fd target = make_below(root, device.path, Make::File, Links::Refuse);
+  attach_mount(copy_mount(node.get(), "", false).get(), target.get(), device.path);
+}
+
+void link(int dev, const char* to, const char* name) {
+  if (::symlinkat(to, dev, name) == -1 && errno != EEXIST) fail(errno, "link /dev/{} to {}", name, to);
+}
+
+}  // namespace
+
+Fd open_host_device(const std::string& path, char type, unsigned major, unsigned minor) {
+  Fd node(check(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open device {}", path));
+  struct stat info;
+  check(::fstat(node.get(), &info), "look at device {}", path);
+  if ((info.st_mode & S_IFMT) != type_bits(type) || info.st_rdev != ::makedev(major, minor))
+    fail(ENODEV, "use {} (it is not device {} {}:{})", path, type, major, minor);
+  return node;
+}
+
+void fill_dev(int root, const Plan& plan, int console) {
+  if (plan.devices.empty()) return;
+  // Only the initial user namespace may make nodes; elsewhere the host's are bound.
+  bool bind = plan.makes(NamespaceKind::User);
+  // The modes are exact: the caller's umask must not take bits away from /dev/null.
+  for (const Device& device : plan.devices) bind ? bind_node(root, device) : make_node(root, device);
+
+  Fd dev = open_below(root, "/dev", Links::Refuse);
+  link(dev.get(), "/proc/self/fd", "fd");
+  link(dev.get(), "/proc/self/fd/0", "stdin");
+  link(dev.get(), "/proc/self/fd/1", "stdout");
+  link(dev.get(), "/proc/self/fd/2", "stderr");
+  if (find_below(root, "/dev/pts/ptmx", Links::Refuse)) link(dev.get(), "pts/ptmx", "ptmx");
+  if (console >= 0) {
+    Fd target = make_below(root, "/dev/console", Make::File, Links::Refuse);
+    attach_mount(copy_mount(console, "", false).get(), target.get(), "/dev/console");
+  }
+  if (plan.read_only_dev) set_mount(dev.get(), MOUNT_ATTR_RDONLY, 0, false);
+}
+
+}  // namespace isolate

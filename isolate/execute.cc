@@ -1,0 +1,111 @@
+#include "isolate/execute.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+  list.push_back(nullptr);
+  return list;
+}
+
+// Whether execve could work: a directory and a file without any x bit cannot, whoever asks.
+int why_not_executable(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) == -1) return errno;
+  if (S_ISDIR(info.st_mode)) return EISDIR;
+  return ::faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+std::string find_program(const std::vector<std::string>& argv, const std::vector<std::string>& env) {
+  const std::string& name = argv.at(0);
+  if (name.find('/') != std::string::npos) {
+    if (int why = why_not_executable(name)) throw_system_error(why == EISDIR ? EACCES : why, fmt::format("exec: \"{}\"", name), name);
+    return name;
+  }
+  std::string path;
+  for (const std::string& entry : env)
+    if (entry.rfind("PATH=", 0) == 0) path = entry.substr(5);
+  int seen = ENOENT;
+  for (std::size_t at = 0; !name.empty() && at <= path.size();) {
+    std::size_t end = std::min(path.find(':', at), path.size());
+    std::string folder = path.substr(at, end - at);
+    // A relative entry would make the answer depend on where the agent stands.
+    if (!folder.empty() && folder[0] == '/') {
+      int why = why_not_executable(folder + "/" + name);
+      if (why == 0) return folder + "/" + name;
+      if (why == EACCES) seen = EACCES;
+    }
+    at = end + 1;
+  }
+  if (seen == EACCES) throw_system_error(EACCES, fmt::format("exec: \"{}\"", name), name);
+  throw_system_error(ENOENT, fmt::format("exec: \"{}\": executable file not found in $PATH", name), name);
+}
+
+void execute(const std::string& program, const std::vector<std::string>& argv, const std::vector<std::string>& env) {
+  auto arguments = pointers(argv), environment = pointers(env);
+  ::execve(program.c_str(), arguments.data(), environment.data());
+  throw_system_error(errno, fmt::format("exec {}", program), program);
+}
+
+void execute_init(int program, int control) {
+  // The socket may stand where the program is, or the reverse.
+  int init = check(::fcntl(program, F_DUPFD_CLOEXEC, 10), "keep the program of PID 1");
+  check(::dup2(control, 3), "hand the control socket to PID 1");
+  char name[] = "runner-init";
+  char* argv[] = {name, nullptr};
+  char* env[] = {nullptr};
+  ::syscall(SYS_execveat, init, "", argv, env, AT_EMPTY_PATH);
+  fail(errno, "exec {}", "runner-init");
+}
+
+void close_from(int first, std::vector<int> keep) {
+  auto close_range = [](unsigned from, unsigned to) {
+    if (from <= to) check(::syscall(SYS_close_range, from, to, 0), "close the descriptors from {} on", from);
+  };
+  std::sort(keep.begin(), keep.end());
+  for (int fd : keep) {
+    if (fd < first) continue;  // -1, or below the range
+    close_range(static_cast<unsigned>(first), static_cast<unsigned>(fd) - 1);
+    first = fd + 1;
+  }
+  close_range(static_cast<unsigned>(first), ~0u);
+}
+
+void reset_signals() {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int number = 1; number < SIGRTMIN; ++number) ::signal(number, SIG_DFL);
+}
+
+void die_with_parent() { check(::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "ask to die with the parent"); }
+
+void enter_directory(const std::string& path) {
+  check(::chdir(path.c_str()), "enter directory {}", path);
+  // The system call says "(unreachable)/..." for a directory outside the root; libc's wrapper would hide it.
+  char real[PATH_MAX];
+  check(::syscall(SYS_getcwd, real, sizeof real), "find directory {}", path);
+  if (real[0] != '/') fail(EPERM, "enter directory {} (it lies outside the root)", path);
+}
+
+}  // namespace isolate

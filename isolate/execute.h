@@ -1,0 +1,33 @@
+// The last steps before a program runs; shared by `run`, `create`, `exec` and nothing else.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace isolate {
+
+/// The program's path, looked up in PATH of `env` as execvp(3) does, inside the root. Throws ENOENT with the words
+/// "executable file not found in $PATH", by which podman knows exit status 127.
+std::string find_program(const std::vector<std::string>& argv, const std::vector<std::string>& env);
+
+/// execve(2); throws when it fails.
+void execute(const std::string& program, const std::vector<std::string>& argv, const std::vector<std::string>& env);
+
+/// Executes PID 1 of a session from its descriptor, with `control` as descriptor 3.
+void execute_init(int program, int control);
+
+/// Closes every descriptor from `first` on but `keep`. Before execve and not by it: a program or directory named
+/// /proc/self/fd/N must not lead through one of ours (CVE-2024-21626).
+void close_from(int first, std::vector<int> keep);
+
+/// No signal blocked or ignored: what a supervisor does to its own must not reach the program.
+void reset_signals();
+
+/// SIGKILL for this process when its parent dies (PR_SET_PDEATHSIG). The caller has a socket to its parent, whose end of
+/// stream tells of a parent that died before: getppid(2) does not, since a parent outside the pid namespace is always 0.
+void die_with_parent();
+
+/// Enters the working directory and proves that it lies inside the root (CVE-2024-21626).
+void enter_directory(const std::string& path);
+
+}  // namespace isolate

@@ -1,0 +1,63 @@
+#include "isolate/hooks.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+  list.push_back(nullptr);
+  return list;
+}
+
+// A file and not a pipe: a hook that never reads its input must not hold us.
+Fd as_input(const std::string& text) {
+  Fd memory(check(::memfd_create("hook-state", MFD_CLOEXEC), "make a memory file"));
+  write_all(memory.get(), text);
+  check(::lseek(memory.get(), 0, SEEK_SET), "rewind a memory file");
+  return memory;
+}
+
+void run_hook(const Hook& hook, const char* kind, const std::string& state) {
+  Fd input = as_input(state);
+  auto argv = pointers(hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args);
+  auto env = pointers(hook.env);
+  Child child = clone_process(0);
+  if (child.pid() == 0) {
+    ::dup2(input.get(), 0);
+    ::execve(hook.path.c_str(), argv.data(), env.data());
+    ::_exit(errno == ENOENT ? 127 : 126);
+  }
+  if (hook.timeout) {
+    pollfd wait{child.pidfd(), POLLIN, 0};
+    int ready;
+    do ready = ::poll(&wait, 1, *hook.timeout * 1000);
+    while (ready == -1 && errno == EINTR);
+    if (ready == 0) fail(ETIMEDOUT, "run hook {} ({}) for more than {} s", hook.path, kind, *hook.timeout);
+  }
+  Exit exit = child.wait();
+  if (exit.code == 127) fail(ENOENT, "run hook {} ({})", hook.path, kind);
+  if (exit.signal) fail(ECANCELED, "run hook {} ({}): killed by signal {}", hook.path, kind, exit.signal);
+  if (exit.code) fail(ECANCELED, "run hook {} ({}): exit status {}", hook.path, kind, exit.code);
+}
+
+}  // namespace
+
+void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state) {
+  for (const Hook& hook : hooks) run_hook(hook, kind, state);
+}
+
+}  // namespace isolate

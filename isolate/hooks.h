@@ -1,0 +1,15 @@
+// Hooks of the OCI runtime specification: programs of the caller that run at fixed moments.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "isolate/plan.h"
+
+namespace isolate {
+
+/// Runs them in order with `state` on their standard input; the first that fails, or outlives its timeout, ends it
+/// with an exception that names it. They run in the namespaces of the caller.
+void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state);
+
+}  // namespace isolate

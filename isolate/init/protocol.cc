@@ -1,0 +1,114 @@
+#include "isolate/init/protocol.h"
+
+#include <cstring>
+
+#include "isolate/sys/error.h"
+
+namespace isolate::init {
+
+namespace {
+
+constexpr std::uint64_t kVersion = 1;
+
+// Numbers as 8 bytes, texts and lists behind their length: both ends are the same build on the same machine.
+struct Writer {
+  std::string bytes;
+  void number(std::uint64_t n) { bytes.append(reinterpret_cast<const char*>(&n), sizeof n); }
+  void text(const std::string& t) {
+    number(t.size());
+    bytes += t;
+  }
+  void texts(const std::vector<std::string>& list) {
+    number(list.size());
+    for (const std::string& t : list) text(t);
+  }
+};
+
+struct Reader {
+  const std::string& bytes;
+  std::size_t at = 0;
+  const char* take(std::uint64_t size) {
+    if (size > bytes.size() - at) sys::fail(EPROTO, "read a spawn request (it is cut short)");
+    const char* from = bytes.data() + at;
+    at += size;
+    return from;
+  }
+  std::uint64_t number() {
+    std::uint64_t n;
+    std::memcpy(&n, take(sizeof n), sizeof n);
+    return n;
+  }
+  template <typename Int>
+  Int as() {
+    return static_cast<Int>(number());
+  }
+  std::string text() {
+    std::uint64_t size = number();
+    return std::string(take(size), size);
+  }
+  std::vector<std::string> texts() {
+    std::vector<std::string> list(as<std::uint32_t>());
+    for (std::string& t : list) t = text();
+    return list;
+  }
+};
+
+}  // namespace
+
+std::string encode(const SpawnRequest& request) {
+  const Process& p = request.process;
+  Writer w;
+  w.number(kVersion);
+  w.texts(p.argv);
+  w.texts(p.env);
+  w.text(p.cwd);
+  w.number(p.uid);
+  w.number(p.gid);
+  w.number(p.groups.size());
+  for (std::uint32_t group : p.groups) w.number(group);
+  w.number(p.umask ? *p.umask : ~std::uint64_t{0});
+  for (std::uint64_t set : {p.capabilities.bounding, p.capabilities.effective, p.capabilities.permitted,
+                            p.capabilities.inheritable, p.capabilities.ambient})
+    w.number(set);
+  w.number(p.terminal.has_value());
+  if (p.terminal) w.number(p.terminal->rows), w.number(p.terminal->columns);
+  w.number(request.filters.size());
+  for (const Filter& filter : request.filters) {
+    w.number(filter.flags);
+    w.text({reinterpret_cast<const char*>(filter.program.data()), filter.program.size() * sizeof(sock_filter)});
+  }
+  return w.bytes;
+}
+
+SpawnRequest decode_spawn(const std::string& bytes) {
+  Reader r{bytes};
+  if (r.number() != kVersion) sys::fail(EPROTO, "read a spawn request (it is of another version of runner)");
+  SpawnRequest request;
+  Process& p = request.process;
+  p.argv = r.texts();
+  p.env = r.texts();
+  p.cwd = r.text();
+  p.uid = r.as<std::uint32_t>();
+  p.gid = r.as<std::uint32_t>();
+  p.groups.resize(r.as<std::uint32_t>());
+  for (std::uint32_t& group : p.groups) group = r.as<std::uint32_t>();
+  if (std::uint64_t mask = r.number(); mask != ~std::uint64_t{0}) p.umask = static_cast<std::uint32_t>(mask);
+  for (std::uint64_t* set : {&p.capabilities.bounding, &p.capabilities.effective, &p.capabilities.permitted,
+                             &p.capabilities.inheritable, &p.capabilities.ambient})
+    *set = r.number();
+  if (r.number()) {
+    p.terminal.emplace();
+    p.terminal->rows = r.as<unsigned short>();
+    p.terminal->columns = r.as<unsigned short>();
+  }
+  request.filters.resize(r.as<std::uint32_t>());
+  for (Filter& filter : request.filters) {
+    filter.flags = r.as<unsigned>();
+    std::string program = r.text();
+    filter.program.resize(program.size() / sizeof(sock_filter));
+    std::memcpy(filter.program.data(), program.data(), filter.program.size() * sizeof(sock_filter));
+  }
+  return request;
+}
+
+}  // namespace isolate::init

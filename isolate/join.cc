@@ -1,0 +1,124 @@
+#include "isolate/join.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "isolate/execute.h"
+#include "isolate/link.h"
+#include "isolate/namespaces.h"
+#include "isolate/privileges.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/terminal.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+constexpr int kSetupFailed = 125;
+
+// setns(2) refuses to enter the user namespace that one is in, so only what differs is asked for.
+int different_namespaces(pid_t pid) {
+  int flags = 0;
+  for (int i = 0; i <= static_cast<int>(NamespaceKind::Time); ++i) {
+    auto kind = static_cast<NamespaceKind>(i);
+    struct stat theirs, ours;
+    std::string file = namespace_file(kind);
+    if (::stat(fmt::format("/proc/{}/ns/{}", pid, file).c_str(), &theirs) == -1) {
+      if (kind == NamespaceKind::Time && errno == ENOENT) continue;  // before Linux 5.6
+      fail(errno, "look at the {} namespace of process {}", namespace_name(kind), pid);
+    }
+    if (::stat(("/proc/self/ns/" + file).c_str(), &ours) == 0 && ours.st_ino != theirs.st_ino) flags |= clone_flag(kind);
+  }
+  return flags;
+}
+
+[[noreturn]] void become_joined(const Process& process, const JoinOptions& options, int namespaces, Link link) noexcept {
+  Stage stage = Stage::Start;
+  try {
+    if (options.die_with_parent) die_with_parent();
+    ::umask(022);
+    reset_signals();
+    ::prctl(PR_SET_DUMPABLE, 0);                  // before the sandbox can see us: CVE-2016-9962
+    link.expect(Signal::Go);                      // we are in the cgroups
+
+    stage = Stage::Namespaces;
+    if (namespaces) check(::setns(options.pidfd, namespaces), "join the namespaces of process {}", options.pid);
+    check(::chdir("/"), "enter directory {}", "/");
+
+    stage = Stage::Terminal;
+    for (int i = 0; i < 3; ++i)
+      if (options.stdio[i] >= 0) check(::dup2(options.stdio[i], i), "set standard descriptor {}", i);
+    ::setsid();
+    if (process.terminal) {
+      TerminalPair terminal = open_terminal(open_dir("/").get(), *process.terminal, process.uid);
+      take_terminal(terminal.slave.get());
+      link.send(Signal::Terminal, {}, {terminal.master.get()});
+    }
+
+    stage = Stage::Privileges;
+    set_rlimits(process.rlimits);
+    bool early_filter = !process.no_new_privileges;
+    if (early_filter)
+      for (const Filter& filter : options.filters) load_filter(filter);
+    become_user(process, process.capabilities, options.lock_privileges);
+    if (options.die_with_parent) die_with_parent();
+    if (process.no_new_privileges) forbid_new_privileges();
+    enter_directory(process.cwd);
+    std::string program = find_program(process.argv, process.env);
+
+    stage = Stage::Seccomp;
+    close_from(3 + options.preserve_fds, {link.fd()});
+    if (!early_filter)
+      for (const Filter& filter : options.filters) load_filter(filter);
+
+    stage = Stage::Exec;
+    execute(program, process.argv, process.env);
+  } catch (const std::exception& error) {
+    link.report(stage, error);
+  }
+  ::_exit(kSetupFailed);
+}
+
+}  // namespace
+
+Joined join(const Process& process, const JoinOptions& options) {
+  Stage stage = Stage::Prepare;
+  try {
+    int namespaces = different_namespaces(options.pid);
+    auto [ours, theirs] = Link::make();
+    // The pid namespace is for children only, so the parent joins it. An ordinary user gets the right to do so from the
+    // sandbox's user namespace, and has no use for its own afterwards.
+    int parents_share = namespaces & (::geteuid() == 0 ? CLONE_NEWPID : CLONE_NEWPID | CLONE_NEWUSER);
+    if (parents_share) check(::setns(options.pidfd, parents_share), "join the namespaces of process {}", options.pid);
+
+    stage = Stage::Clone;
+    Child child = clone_process(0, options.cgroup ? options.cgroup->v2_fd() : -1);
+    if (child.pid() == 0) {
+      ours.close();
+      become_joined(process, options, namespaces & ~parents_share, std::move(theirs));
+    }
+    theirs.close();
+
+    stage = Stage::Start;
+    if (options.cgroup) options.cgroup->place_v1(child.pid());
+    if (process.oom_score_adj)
+      write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*process.oom_score_adj));
+    ours.send(Signal::Go);
+    Fd terminal;
+    if (process.terminal) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
+    ours.expect_end();
+    return Joined{std::move(child), std::move(terminal)};
+  } catch (const SetupError&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw SetupError(describe(stage, error));
+  }
+}
+
+}  // namespace isolate

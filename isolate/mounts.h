@@ -1,0 +1,39 @@
+// The file systems of a sandbox: what is prepared with the host's rights, and what is made inside.
+//
+// prepare_mounts() opens every source before the sandbox exists and returns detached mounts. attach_*() run in the
+// child, in its own mount namespace, and find their targets below the new root by openat2: a path that the sandbox's
+// owner, an image or a concurrent rename controls can never lead out (CVE-2021-30465, CVE-2024-45310).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "isolate/plan.h"
+#include "isolate/sys/fd.h"
+
+namespace isolate {
+
+struct MountHandles {
+  sys::Fd root;                 // the new root, detached
+  std::vector<sys::Fd> mounts;  // one for each of Plan::mounts; empty where the child makes the mount itself
+};
+
+/// Writes the plan's files into the upper layer, mounts the overlay, copies and id-maps the bind sources.
+/// `cgroup` is the sandbox's directory in the v2 hierarchy, for a CgroupView without a cgroup namespace; may be empty.
+MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup);
+
+/// Mounts the new root over the old one and returns it; everything below works on that descriptor.
+sys::Fd attach_root(const Plan& plan, MountHandles& handles);
+void attach_mounts(int root, const Plan& plan, MountHandles& handles);
+
+/// Shows /dev/null in place of a file and an empty read-only directory in place of a directory.
+void mask_paths(int root, const std::vector<std::string>& paths);
+void make_paths_read_only(int root, const std::vector<std::string>& paths);
+
+/// Sets the root's own attributes; afterwards nothing can be made in a read-only root.
+void finish_root(int root, const Plan& plan);
+
+/// Makes `root` the root of this process and lets go of the old one.
+void enter_root(int root, bool pivot);
+
+}  // namespace isolate

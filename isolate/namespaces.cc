@@ -1,0 +1,63 @@
+#include "isolate/namespaces.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+struct Known {
+  NamespaceKind kind;
+  int flag;
+  const char *name, *file;
+};
+constexpr Known kKnown[] = {
+    {NamespaceKind::User, CLONE_NEWUSER, "user", "user"},    {NamespaceKind::Mount, CLONE_NEWNS, "mount", "mnt"},
+    {NamespaceKind::Pid, CLONE_NEWPID, "pid", "pid"},        {NamespaceKind::Network, CLONE_NEWNET, "network", "net"},
+    {NamespaceKind::Ipc, CLONE_NEWIPC, "ipc", "ipc"},        {NamespaceKind::Uts, CLONE_NEWUTS, "uts", "uts"},
+    {NamespaceKind::Cgroup, CLONE_NEWCGROUP, "cgroup", "cgroup"}, {NamespaceKind::Time, CLONE_NEWTIME, "time", "time"},
+};
+const Known& known(NamespaceKind kind) { return kKnown[static_cast<int>(kind)]; }
+
+}  // namespace
+
+int clone_flag(NamespaceKind kind) { return known(kind).flag; }
+const char* namespace_name(NamespaceKind kind) { return known(kind).name; }
+const char* namespace_file(NamespaceKind kind) { return known(kind).file; }
+
+std::uint64_t new_namespaces(const Plan& plan) {
+  std::uint64_t flags = 0;
+  for (const Namespace& n : plan.namespaces)
+    if (n.join.empty() && n.kind != NamespaceKind::Cgroup) flags |= static_cast<std::uint64_t>(clone_flag(n.kind));
+  return flags;
+}
+
+void enter_namespaces(const Plan& plan, const std::vector<Fd>& joins) {
+  for (std::size_t i = 0; i < plan.namespaces.size(); ++i)
+    if (joins[i] && plan.namespaces[i].kind != NamespaceKind::Pid)
+      check(::setns(joins[i].get(), clone_flag(plan.namespaces[i].kind)), "join the {} namespace of {}",
+            namespace_name(plan.namespaces[i].kind), plan.namespaces[i].join);
+  if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
+}
+
+PidNamespaceOfChildren::PidNamespaceOfChildren(const Plan& plan, const std::vector<Fd>& joins) {
+  for (std::size_t i = 0; i < plan.namespaces.size(); ++i) {
+    if (plan.namespaces[i].kind != NamespaceKind::Pid || !joins[i]) continue;
+    own_ = open_file("/proc/self/ns/pid", O_RDONLY);
+    check(::setns(joins[i].get(), CLONE_NEWPID), "join the pid namespace of {}", plan.namespaces[i].join);
+  }
+}
+
+void PidNamespaceOfChildren::leave() noexcept {
+  if (own_) ::setns(own_.get(), CLONE_NEWPID);
+  own_.close();
+}
+
+}  // namespace isolate

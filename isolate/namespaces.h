@@ -1,0 +1,33 @@
+// Namespaces to make and to join: namespaces(7).
+#pragma once
+
+#include <vector>
+
+#include "isolate/plan.h"
+#include "isolate/sys/fd.h"
+
+namespace isolate {
+
+int clone_flag(NamespaceKind kind);
+const char* namespace_name(NamespaceKind kind);  ///< the OCI specification's word: "network"
+const char* namespace_file(NamespaceKind kind);  ///< under /proc/PID/ns: "net"
+
+/// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP: its root would be the parent's group; see enter_namespaces().
+std::uint64_t new_namespaces(const Plan& plan);
+
+/// In the child: joins what the plan joins (`joins` holds a descriptor for each, or an empty one), and makes the cgroup
+/// namespace, now that this process is in its group.
+void enter_namespaces(const Plan& plan, const std::vector<sys::Fd>& joins);
+
+/// While it lives, children of this process are born in the pid namespace that the plan joins, if it joins one.
+class PidNamespaceOfChildren {
+ public:
+  PidNamespaceOfChildren(const Plan& plan, const std::vector<sys::Fd>& joins);
+  ~PidNamespaceOfChildren() { leave(); }
+  void leave() noexcept;
+
+ private:
+  sys::Fd own_;
+};
+
+}  // namespace isolate

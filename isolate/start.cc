@@ -1,0 +1,90 @@
+#include "isolate/start.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include "isolate/child.h"
+#include "isolate/hooks.h"
+#include "isolate/ids.h"
+#include "isolate/namespaces.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace isolate {
+
+using namespace sys;
+
+namespace {
+
+bool has_start_hooks(const Hooks& hooks) {
+  return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
+         !hooks.start_container.empty();
+}
+
+Handles prepare(const Plan& plan, const StartOptions& options, const Cgroup& cgroup) {
+  Handles handles;
+  if (plan.privileged_start) handles.mounts = prepare_mounts(plan, cgroup.v2_path());
+  for (const Namespace& n : plan.namespaces)
+    handles.joins.push_back(n.join.empty() ? Fd() : open_file(n.join, O_RDONLY));
+  // A session's filters go to its init, which loads them for what it starts.
+  if (!plan.init)
+    for (const SeccompRules& rules : plan.seccomp) handles.filters.push_back(make_filter(rules, options.filter_cache));
+  handles.hooks = has_start_hooks(plan.hooks);
+  handles.options = &options;
+  return handles;
+}
+
+}  // namespace
+
+Sandbox start(const Plan& plan, const StartOptions& options) {
+  Stage stage = Stage::Prepare;
+  try {
+    Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);  // removed again if anything below throws
+    Handles handles = prepare(plan, options, cgroup);              // filters, mounts, namespaces to join
+    auto [ours, theirs] = Link::make();
+
+    stage = Stage::Clone;
+    PidNamespaceOfChildren joined(plan, handles.joins);            // a pid namespace is joined before the clone, or never
+    Child child = clone_process(new_namespaces(plan), cgroup.v2_fd());
+    if (child.pid() == 0) {
+      ours.close();
+      become_program(plan, std::move(handles), std::move(theirs));
+    }
+    joined.leave();
+    theirs.close();                                                // so that end-of-stream can only mean the child
+
+    stage = Stage::Start;
+    if (plan.makes(NamespaceKind::User)) write_id_maps(child.pid(), plan.ids, plan.privileged_start);
+    cgroup.place_v1(child.pid());
+    if (plan.process.oom_score_adj)
+      write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*plan.process.oom_score_adj));
+    ours.send(Signal::Go);
+
+    if (handles.hooks) {
+      ours.expect(Signal::Rooted);
+      stage = Stage::Hooks;
+      std::string state = options.hook_state("creating", child.pid());
+      run_hooks(plan.hooks.prestart, "prestart", state);
+      run_hooks(plan.hooks.create_runtime, "createRuntime", state);
+      ours.send(Signal::Pivot, state);
+      stage = Stage::Start;
+    }
+    Fd terminal;
+    if (plan.process.terminal && !plan.init) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
+    ours.expect(Signal::Ready);
+    return Sandbox(std::move(child), std::move(cgroup), std::move(ours), std::move(terminal));
+  } catch (const SetupError&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw SetupError(describe(stage, error));
+  }
+}
+
+void Sandbox::execute(const std::string& hook_state) { open_gate(std::move(link_), hook_state); }
+
+void open_gate(Link link, const std::string& hook_state) {
+  link.send(Signal::Exec, hook_state);
+  link.expect_end();
+}
+
+}  // namespace isolate

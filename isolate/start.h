@@ -1,0 +1,61 @@
+// A Plan becomes a Sandbox.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "isolate/cgroup.h"
+#include "isolate/link.h"
+#include "isolate/plan.h"
+#include "isolate/seccomp.h"
+#include "isolate/sys/child.h"
+
+namespace isolate {
+
+/// What the caller lends to a start beyond the plan. Descriptors stay the caller's.
+struct StartOptions {
+  CgroupHost cgroups;
+  std::string filter_cache;             // directory for compiled filters; empty: none
+  int preserve_fds = 0;                 // descriptors 3 .. 2+n reach the program
+  int init_program = -1;                // for Plan::init: the program of PID 1,
+  int init_control = -1;                // and its end of the control socket, which becomes descriptor 3
+  int stdio[3] = {-1, -1, -1};          // standard descriptors of the program; -1: the caller's own
+  int gate = -1;                        // a listening socket on which the child awaits Exec, instead of the link
+  bool die_with_parent = true;
+  /// The state JSON for hooks: (status, pid in the caller's namespace). Needed only with hooks.
+  std::function<std::string(const char* status, pid_t pid)> hook_state;
+};
+
+/// A process tree behind its walls. Destroying it kills and removes it, unless release() was called.
+class Sandbox {
+ public:
+  Sandbox(sys::Child child, Cgroup cgroup, Link link, sys::Fd terminal)
+      : cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)) {}
+
+  /// Lets the program run: returns once execve has succeeded; throws SetupError when it could not.
+  void execute(const std::string& hook_state = {});
+
+  sys::Child& child() { return child_; }
+  Cgroup& cgroup() { return cgroup_; }
+  sys::Fd& terminal() { return terminal_; }  ///< the master of the plan's terminal, or empty
+  /// The processes and the group live on without this object.
+  pid_t release() {
+    cgroup_.leave();
+    return child_.release();
+  }
+
+ private:
+  Cgroup cgroup_;      // destroyed after the child: its processes are gone by then
+  sys::Child child_;
+  Link link_;
+  sys::Fd terminal_;
+};
+
+/// Everything up to, and without, execve of the program. The caller must be single-threaded.
+Sandbox start(const Plan& plan, const StartOptions& options);
+
+/// The other end of a gate: what `start` says to a container that `create` left waiting. Throws SetupError.
+void open_gate(Link link, const std::string& hook_state);
+
+}  // namespace isolate

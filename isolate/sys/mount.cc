@@ -1,0 +1,66 @@
+#include "isolate/sys/mount.h"
+
+#include <fcntl.h>
+
+#include "isolate/sys/error.h"
+
+namespace isolate::sys {
+
+namespace {
+
+// "e overlay: upper fs is read-only\n" -> "overlay: upper fs is read-only"
+std::string kernel_message(int context) {
+  char text[512];
+  ssize_t got = ::read(context, text, sizeof text);
+  if (got < 3) return {};
+  std::string message(text + 2, static_cast<std::size_t>(got) - 2);
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  return message;
+}
+
+[[noreturn]] void refuse(int context, const std::string& type, const std::string& step) {
+  int code = errno;
+  std::string message = kernel_message(context);
+  throw_system_error(code, fmt::format("mount {}: {}{}{}", type, step, message.empty() ? "" : ": ", message), {});
+}
+
+}  // namespace
+
+Fd new_mount(const std::string& type, const std::string& source, const FsOptions& options, unsigned attributes) {
+  Fd context(check(::fsopen(type.c_str(), FSOPEN_CLOEXEC), "open file system type {}", type));
+  if (!source.empty() && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "source", source.c_str(), 0) == -1)
+    refuse(context.get(), type, "source");
+  for (const auto& [key, value] : options) {
+    int result = value.empty() ? ::fsconfig(context.get(), FSCONFIG_SET_FLAG, key.c_str(), nullptr, 0)
+                               : ::fsconfig(context.get(), FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0);
+    if (result == -1) refuse(context.get(), type, value.empty() ? key : key + "=" + value);
+  }
+  if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == -1) refuse(context.get(), type, "create");
+  int mount = ::fsmount(context.get(), FSMOUNT_CLOEXEC, attributes);
+  if (mount == -1) refuse(context.get(), type, "mount");
+  return Fd(mount);
+}
+
+Fd copy_mount(int dir, const std::string& path, bool recursive) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (path.empty() ? AT_EMPTY_PATH : 0) | (recursive ? AT_RECURSIVE : 0);
+  return Fd(check(::open_tree(dir, path.c_str(), flags), "copy the mount at {}", path));
+}
+
+void set_mount(int fd, std::uint64_t set, std::uint64_t clear, bool recursive, std::uint64_t propagation, int id_map) {
+  mount_attr attributes{};
+  attributes.attr_set = set;
+  attributes.attr_clr = clear;
+  attributes.propagation = propagation;
+  if (id_map >= 0) {
+    attributes.attr_set |= MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<std::uint64_t>(id_map);
+  }
+  check(::mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attributes, sizeof attributes),
+        "{} a mount", id_map >= 0 ? "id-map" : "set the attributes of");
+}
+
+void attach_mount(int mount, int target, const std::string& name) {
+  check(::move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), "attach a mount at {}", name);
+}
+
+}  // namespace isolate::sys

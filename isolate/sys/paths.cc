@@ -1,0 +1,80 @@
+#include "isolate/sys/paths.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "isolate/sys/error.h"
+
+namespace isolate::sys {
+
+namespace {
+
+int openat2(int dir, const std::string& path, std::uint64_t flags, std::uint64_t resolve) {
+  open_how how{};
+  how.flags = flags | O_CLOEXEC;
+  how.resolve = resolve;
+  // EAGAIN: a rename raced with RESOLVE_IN_ROOT. A hostile loop of renames must not make us spin for ever.
+  for (int tries = 0; tries < 1000; ++tries) {
+    long fd = ::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how);
+    if (fd != -1 || (errno != EAGAIN && errno != EINTR)) return static_cast<int>(fd);
+  }
+  return -1;
+}
+
+std::uint64_t resolve_flags(Links links) {
+  return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (links == Links::Refuse ? RESOLVE_NO_SYMLINKS : 0);
+}
+
+// openat2 with IN_ROOT takes "/x" as "x below root"; "" and "/" are the root itself.
+std::string below(const std::string& path) {
+  std::size_t start = path.find_first_not_of('/');
+  return start == std::string::npos ? "." : path.substr(start);
+}
+
+}  // namespace
+
+Fd open_below(int root, const std::string& path, Links links) {
+  return Fd(check(openat2(root, below(path), O_PATH, resolve_flags(links)), "open {} inside the root", path));
+}
+
+Fd find_below(int root, const std::string& path, Links links) {
+  int fd = openat2(root, below(path), O_PATH, resolve_flags(links));
+  if (fd == -1 && (errno == ENOENT || errno == ENOTDIR)) return Fd();
+  return Fd(check(fd, "open {} inside the root", path));
+}
+
+Fd make_below(int root, const std::string& path, Make make, Links links) {
+  if (Fd found = find_below(root, path, links)) return found;
+  std::string clean = clean_path(path);
+  std::size_t slash = clean.rfind('/');
+  std::string name = clean.substr(slash + 1);
+  // The parent was resolved inside the root; the last name is made in it without following anything.
+  Fd parent = make_below(root, slash == 0 ? "/" : clean.substr(0, slash), Make::Directory, links);
+  if (make == Make::Directory) {
+    if (::mkdirat(parent.get(), name.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make directory {} inside the root", path);
+  } else {
+    Fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644));
+    if (!file && errno != EEXIST) fail(errno, "make file {} inside the root", path);
+  }
+  Fd made(openat2(parent.get(), name, O_PATH | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
+  check(made.get(), "open {} inside the root", path);
+  return made;
+}
+
+std::string clean_path(const std::string& path) {
+  std::string clean;
+  for (std::size_t at = 0; at < path.size();) {
+    std::size_t end = std::min(path.find('/', at), path.size());
+    std::string part = path.substr(at, end - at);
+    if (part == "..") fail(EINVAL, "use path {} (it may not contain '..')", path);
+    if (!part.empty() && part != ".") clean += "/" + part;
+    at = end + 1;
+  }
+  return clean.empty() ? "/" : clean;
+}
+
+std::string fd_path(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+}  // namespace isolate::sys

@@ -1,0 +1,110 @@
+#include "isolate/sys/socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/paths.h"
+
+namespace isolate::sys {
+
+namespace {
+
+constexpr std::size_t kLargest = 64 << 10;
+constexpr std::size_t kMostFds = 16;
+
+// sun_path holds 107 bytes; a state directory may be deeper, so the name is given through its folder's descriptor.
+sockaddr_un address_of(const std::string& path, Fd& folder) {
+  std::size_t slash = path.rfind('/');
+  folder = open_dir(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash));
+  std::string name = fd_path(folder.get()) + "/" + path.substr(slash == std::string::npos ? 0 : slash + 1);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (name.size() >= sizeof address.sun_path) fail(ENAMETOOLONG, "use {} as a socket", path);
+  std::memcpy(address.sun_path, name.c_str(), name.size() + 1);
+  return address;
+}
+
+}  // namespace
+
+std::pair<Fd, Fd> socket_pair() {
+  int ends[2];
+  check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+void send_message(int socket, const std::string& bytes, const std::vector<int>& fds) {
+  if (fds.size() > kMostFds) fail(E2BIG, "send {} descriptors", fds.size());
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)] = {};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  if (!fds.empty()) {
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+    cmsghdr* item = CMSG_FIRSTHDR(&header);
+    item->cmsg_level = SOL_SOCKET;
+    item->cmsg_type = SCM_RIGHTS;
+    item->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+    std::memcpy(CMSG_DATA(item), fds.data(), sizeof(int) * fds.size());
+  }
+  ssize_t sent;
+  do sent = ::sendmsg(socket, &header, MSG_NOSIGNAL);
+  while (sent == -1 && errno == EINTR);
+  check(sent, "send a message");
+}
+
+std::optional<Message> receive_message(int socket, bool dont_wait) {
+  Message message;
+  message.bytes.resize(kLargest);
+  iovec part{message.bytes.data(), message.bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)];
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  ssize_t got;
+  do got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC | (dont_wait ? MSG_DONTWAIT : 0));
+  while (got == -1 && errno == EINTR);
+  if (got == -1 && errno == ECONNRESET) return std::nullopt;
+  check(got, "receive a message");
+  for (cmsghdr* item = CMSG_FIRSTHDR(&header); item; item = CMSG_NXTHDR(&header, item)) {
+    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
+    std::size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(item) + i * sizeof(int), sizeof fd);
+      message.fds.emplace_back(fd);
+    }
+  }
+  if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(EMSGSIZE, "receive a message");
+  if (got == 0) return std::nullopt;
+  message.bytes.resize(static_cast<std::size_t>(got));
+  return message;
+}
+
+Fd listen_at(const std::string& path) {
+  Fd folder, socket(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
+  sockaddr_un address = address_of(path, folder);
+  mode_t old = ::umask(0177);
+  int bound = ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  ::umask(old);
+  check(bound, "bind a socket to {}", path);
+  check(::listen(socket.get(), 1), "listen on {}", path);
+  return socket;
+}
+
+Fd connect_to(const std::string& path, int type) {
+  Fd folder, socket(check(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "make a socket"));
+  sockaddr_un address = address_of(path, folder);
+  check(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), "connect to {}", path);
+  return socket;
+}
+
+}  // namespace isolate::sys

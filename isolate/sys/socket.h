@@ -1,0 +1,33 @@
+// Messages with descriptors over a socket pair.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "isolate/sys/fd.h"
+
+namespace isolate::sys {
+
+struct Message {
+  std::string bytes;
+  std::vector<Fd> fds;
+};
+
+/// Both ends of a SOCK_SEQPACKET pair, close-on-exec.
+std::pair<Fd, Fd> socket_pair();
+
+/// At most 64 KiB and 16 descriptors in one message.
+void send_message(int socket, const std::string& bytes, const std::vector<int>& fds = {});
+
+/// Empty at the end of the stream: the peer closed its end or died. With `dont_wait`, a message
+/// that is not there yet is EAGAIN.
+std::optional<Message> receive_message(int socket, bool dont_wait = false);
+
+/// A listening SOCK_SEQPACKET socket at `path`, mode 0600, and a connection to one. Paths longer than sun_path are
+/// reached through a descriptor of their folder.
+Fd listen_at(const std::string& path);
+Fd connect_to(const std::string& path, int type);
+
+}  // namespace isolate::sys
