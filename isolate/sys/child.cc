@@ -44,7 +44,9 @@ Child::~Child() {
   }
 }
 
-void Child::signal(int number) const { signal_pidfd(pidfd_.get(), number); }
+void Child::signal(int number) const {
+  if (pidfd_) signal_pidfd(pidfd_.get(), number);
+}
 
 Exit Child::wait() {
   Exit exit = *wait_pidfd(pidfd_.get(), 0);

@@ -1,0 +1,46 @@
+// What the verbs of the OCI runtime have in common: the life of a container between its bundle and its removal.
+#pragma once
+
+#include <string>
+
+#include "isolate/start.h"
+#include "runner/cli/context.h"
+#include "runner/oci/config.h"
+
+namespace runner::cli {
+
+struct CreateFlags {
+  std::string bundle, config, pid_file, console_socket;
+  int preserve_fds = 0;
+  bool no_pivot = false, no_new_keyring = false, detach = false, keep = false, no_subreaper = false;
+
+  void declare(Options& options);  ///< of `create` and of `run` alike
+};
+
+/// A container that waits for execve: the entry is there, locked, and its state is "created".
+struct Created {
+  session::Entry entry;
+  session::State state;
+  oci::Container container;
+  isolate::Sandbox sandbox;
+};
+
+/// Everything up to execve. With `gate` the process waits for `start`, else for Sandbox::execute. On failure nothing is left.
+Created create_container(Context& context, const std::string& id, const CreateFlags& flags, bool gate);
+
+/// The specification's state, for hooks, `state` and `list`.
+std::string state_json(const session::State& state, const char* status, pid_t pid);
+
+/// poststart hooks; when one fails the container is stopped, as the specification's life cycle says.
+void run_poststart(const session::Entry& entry, const session::State& state);
+
+/// Kills what is left, removes cgroup and entry, then runs the poststop hooks, which may only warn.
+void remove_container(Context& context, session::Entry& entry, const session::State& state);
+
+/// Gives the master of a terminal to whoever listens on the socket of --console-socket.
+void send_console(const std::string& socket, int master);
+
+/// A number, SIGTERM or TERM; throws UsageError.
+int signal_number(const std::string& text);
+
+}  // namespace runner::cli

@@ -1,0 +1,81 @@
+// What every verb has at hand.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "isolate/cgroup.h"
+#include "isolate/link.h"
+#include "runner/cli/options.h"
+#include "runner/session/directories.h"
+#include "runner/session/entry.h"
+
+namespace runner::cli {
+
+/// The flags that runc takes before its verb; here they may stand behind it too.
+struct Globals {
+  std::string root, log, log_format = "text", rootless, criu, cgroup_manager;
+  bool debug = false, systemd_cgroup = false;
+
+  void declare(Options& options);
+};
+
+class Context {
+ public:
+  Globals globals;
+  std::vector<std::string> arguments;  // of the verb, with the globals that stood before it
+  char** argv = nullptr;               // of the whole program, to execute it again: isolate/sealed.h
+
+  /// Parses `options` together with the globals; everything below may be asked from then on.
+  std::vector<std::string> parse(Options& options, bool stop_at_first = false);
+
+  const session::Directories& directories();
+  const isolate::CgroupHost& cgroups();
+
+  /// The entry of a container or session. Throws the words that clients match: "container does not exist".
+  session::Entry entry(const std::string& id);
+
+ private:
+  bool have_directories_ = false, have_cgroups_ = false;
+  session::Directories directories_;
+  isolate::CgroupHost cgroups_;
+};
+
+/// Checks an id of the command line; throws UsageError.
+void check_id(const std::string& id);
+
+/// For people on stderr, and for clients in the file of --log.
+void report_error(const Globals& globals, const std::string& message);
+void report_warning(const Globals& globals, const std::string& message);
+
+/// A set-up failure in one line: "container set-up failed at exec: exec: "x": ... (hint)".
+std::string sentence(const isolate::SetupFailure& failure);
+
+/// 127 when a program is missing, 126 when it cannot run, else 125.
+int exit_code_for(const isolate::SetupFailure& failure);
+
+/// <prefix>/libexec/runner/NAME, or beside this program in a build folder.
+std::string helper_path(const std::string& name);
+/// Where policies and seccomp profiles are looked up, first match first.
+std::vector<std::string> policy_folders();
+
+// One function a verb; each returns the exit status.
+int check_main(Context& context);
+int create_main(Context& context);
+int delete_main(Context& context);
+int exec_main(Context& context);
+int features_main(Context& context);
+int kill_main(Context& context);
+int list_main(Context& context);
+int logs_main(Context& context);
+int pause_main(Context& context);
+int plan_main(Context& context);
+int policy_main(Context& context);
+int ps_main(Context& context);
+int resume_main(Context& context);
+int run_main(Context& context);
+int spec_main(Context& context);
+int start_main(Context& context);
+int state_main(Context& context);
+
+}  // namespace runner::cli

@@ -1,0 +1,96 @@
+// Looks at the host, reads the policy and its filters, and makes the plan of a session.
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "isolate/sys/file.h"
+#include "runner/cli/run.h"
+#include "runner/oci/docker_seccomp.h"
+
+namespace runner::cli {
+
+namespace {
+
+std::optional<std::string> find_link(const std::string& path) {
+  char target[PATH_MAX];
+  ssize_t size = ::readlink(path.c_str(), target, sizeof target);
+  if (size < 0) return std::nullopt;
+  return std::string(target, static_cast<std::size_t>(size));
+}
+
+void look_at_host_view(plan::Host& host) {
+  for (const char* path : {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}) {
+    struct stat info;
+    if (::lstat(path, &info) == -1) continue;
+    if (S_ISLNK(info.st_mode)) host.links[path] = *find_link(path);
+    else if (S_ISDIR(info.st_mode)) host.directories.push_back(path);
+  }
+  // The loader's cache, the links that Debian's alternatives are, certificates, the time zone: nothing that names a person or a secret.
+  for (const char* path : {"/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"})
+    if (::access(path, R_OK) == 0) host.etc.push_back(path);
+}
+
+void look_at_rootfs(const std::string& rootfs, plan::Host& host, Diagnostics& wrong) {
+  struct stat info;
+  if (::stat(rootfs.c_str(), &info) == -1 || !S_ISDIR(info.st_mode)) return wrong.add({"--rootfs"}, "{} is not a directory", rootfs);
+  for (const char* path : {"/dev", "/proc", "/sys", "/etc", "/etc/hosts"})
+    if (auto link = find_link(rootfs + path)) host.links[path] = *link;
+}
+
+// What a volume really is: links are followed now, once, and the policy is asked about the place they lead to.
+void look_at_volumes(plan::Config& config, plan::Host& host) {
+  for (plan::Volume& volume : config.volumes) {
+    char real[PATH_MAX];
+    struct stat info;
+    if (!::realpath(volume.from.c_str(), real) || ::stat(real, &info) == -1) continue;
+    volume.from = real;
+    host.owners[volume.from] = {info.st_uid, info.st_gid};
+  }
+}
+
+std::string find_profile(const std::string& name) {
+  if (name.find('/') != std::string::npos || ::access(name.c_str(), R_OK) == 0) return name;
+  std::string file = name.size() > 5 && name.substr(name.size() - 5) == ".json" ? name : name + ".json";
+  for (const std::string& folder : policy_folders())
+    if (std::string path = folder + "/seccomp/" + file; ::access(path.c_str(), R_OK) == 0) return path;
+  return name;
+}
+
+}  // namespace
+
+plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const std::string& data, std::uint32_t first_id,
+                         std::string& rootfs) {
+  Diagnostics wrong;
+  auto policy = load_policy(flags.policy, policy_folders(), wrong);
+  if (!policy) throw UsageError(wrong.text());
+
+  plan::Host host;
+  host.uid = ::geteuid();
+  host.gid = ::getegid();
+  host.privileged = host.uid == 0;
+  host.first_id = first_id;
+  host.upper = data + "/fs/upper";
+  host.work = data + "/fs/work";
+  host.lower = data + "/fs/lower";
+  if (config.rootfs == "host") look_at_host_view(host);
+  else look_at_rootfs(config.rootfs, host, wrong);
+  look_at_volumes(config, host);
+  rootfs = config.rootfs;
+
+  std::uint64_t capabilities = plan::granted_capabilities(config, *policy, wrong);
+  plan::SeccompProfiles profiles;
+  oci::SeccompTarget target = oci::seccomp_target(capabilities);
+  std::vector<std::string> names = policy->seccomp;
+  names.insert(names.end(), config.seccomp_profiles.begin(), config.seccomp_profiles.end());
+  for (const std::string& name : names)
+    if (auto rules = oci::load_docker_seccomp(find_profile(name), target, wrong)) profiles.push_back(std::move(*rules));
+  if (!wrong.empty()) throw UsageError(wrong.text());
+
+  auto plan = plan::make_plan(config, *policy, profiles, host, wrong);
+  if (!plan) throw UsageError(wrong.text());
+  return std::move(*plan);
+}
+
+}  // namespace runner::cli

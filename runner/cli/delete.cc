@@ -1,0 +1,49 @@
+#include <poll.h>
+#include <signal.h>
+
+#include <stdexcept>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "runner/cli/container.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+namespace {
+
+void kill_and_wait(const session::State& state, const isolate::CgroupHost& cgroups) {
+  Fd process = session::open_process(state);
+  if (!process) return;
+  signal_pidfd(process.get(), SIGKILL);
+  isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, cgroups);
+  if (!state.cgroup.empty() && cgroup.frozen()) cgroup.kill();
+  pollfd ended{process.get(), POLLIN, 0};
+  if (::poll(&ended, 1, 10'000) == 0) fail(ETIMEDOUT, "end process {} of the container", state.pid);
+}
+
+}  // namespace
+
+int delete_main(Context& context) {
+  bool force = false;
+  Options options("delete", "Delete a container or session with all that it holds.");
+  options.flag("-f,--force", force, "kill it first; an id that does not exist is no error");
+  std::string id = one_argument(context.parse(options), "delete");
+  check_id(id);
+  auto entry = session::Entry::find(context.directories(), id);
+  if (!entry && force) return 0;
+  if (!entry) throw std::runtime_error("container does not exist");
+
+  session::State state = entry->read_state();
+  session::Status status = session::status_of(state, context.cgroups());
+  if (!force && status != session::Status::Stopped && status != session::Status::Created)
+    throw std::runtime_error(fmt::format("cannot delete container {} that is not stopped: {}", id, session::status_name(status)));
+  kill_and_wait(state, context.cgroups());
+  // A session's supervisor says its last words and lets go of the lock; with --rm it removes everything by itself.
+  if (state.is_session) entry->lock();
+  if (session::Entry::find(context.directories(), id)) remove_container(context, *entry, state);
+  return 0;
+}
+
+}  // namespace runner::cli

@@ -1,0 +1,173 @@
+// A further process in a running container or session.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "isolate/join.h"
+#include "isolate/privileges.h"
+#include "isolate/sealed.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "runner/cli/container.h"
+#include "runner/oci/process.h"
+#include "runner/supervise/tty.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+namespace {
+
+struct ExecFlags {
+  std::string console_socket, cwd, user, process, pid_file, label, apparmor, cgroup;
+  std::vector<std::string> env, capabilities, groups;
+  bool terminal = false, detach = false, no_new_privileges = false, ignore_paused = false;
+  int preserve_fds = 0;
+
+  void declare(Options& o) {
+    o.value("--console-socket", console_socket, "socket that gets the master of the terminal");
+    o.value("--cwd,-w", cwd, "working directory");
+    o.values("-e,--env", env, "NAME=value");
+    o.flag("-t,--tty", terminal, "with a terminal");
+    o.value("-u,--user", user, "UID[:GID]");
+    o.values("-g,--additional-gids", groups, "further groups");
+    o.value("-p,--process", process, "file with the process as JSON, complete");
+    o.flag("-d,--detach", detach, "return once it runs");
+    o.value("--pid-file", pid_file, "where to write its pid");
+    o.value("--process-label", label, "not supported: an error");
+    o.value("--apparmor", apparmor, "not supported: an error");
+    o.flag("--no-new-privs", no_new_privileges, "set no_new_privs");
+    o.values("-c,--cap", capabilities, "further capabilities");
+    o.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on it inherits");
+    o.value("--cgroup", cgroup, "not supported: an error");
+    o.flag("--ignore-paused", ignore_paused, "also in a paused container");
+  }
+};
+
+// Digits only, and all of them: "0x0", " 0", "1e3" and "4294967296" are no ids (CVE-2026-30892).
+std::uint32_t parse_id(const std::string& text, const char* what) {
+  std::uint32_t id = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size() || id == ~0u)
+    throw UsageError(fmt::format("{} '{}' is not a number below 4294967295", what, text));
+  return id;
+}
+
+isolate::Process process_of(const ExecFlags& flags, const session::State& state, const isolate::Process& first,
+                            const std::vector<std::string>& argv) {
+  if (!flags.process.empty()) {
+    Diagnostics wrong;
+    std::vector<std::string> warnings;
+    auto process = oci::load_process(flags.process, first.capabilities, warnings, wrong);
+    if (!process) throw std::runtime_error(wrong.text());
+    if (flags.terminal && !process->terminal) process->terminal.emplace();
+    return *process;
+  }
+  isolate::Process process = first;
+  process.argv = argv;
+  if (!flags.cwd.empty()) process.cwd = flags.cwd;
+  process.env.insert(process.env.end(), flags.env.begin(), flags.env.end());
+  if (!flags.user.empty()) {
+    std::size_t colon = flags.user.find(':');
+    process.uid = parse_id(flags.user.substr(0, colon), "user");
+    if (colon != std::string::npos) process.gid = parse_id(flags.user.substr(colon + 1), "group");
+  }
+  for (const std::string& group : flags.groups) process.groups.push_back(parse_id(group, "group"));
+  for (const std::string& name : flags.capabilities) {
+    int number = isolate::capability_number(name);
+    if (number < 0) throw UsageError(fmt::format("--cap: unknown capability '{}'", name));
+    if (state.is_session) throw UsageError("--cap: a session's processes have no capabilities");
+    for (std::uint64_t* set : {&process.capabilities.bounding, &process.capabilities.effective, &process.capabilities.permitted})
+      *set |= std::uint64_t{1} << number;
+  }
+  if (flags.no_new_privileges) process.no_new_privileges = true;
+  process.terminal.reset();
+  if (flags.terminal) process.terminal.emplace();
+  return process;
+}
+
+// A session's processes get pipes: no descriptor of the caller's crosses the wall.
+struct Pipes {
+  supervise::Ends ours;
+  Fd theirs[3];
+
+  Pipes() {
+    Fd* mine[] = {&ours.in, &ours.out, &ours.err};
+    for (int i = 0; i < 3; ++i) {
+      int ends[2];
+      check(::pipe2(ends, O_CLOEXEC), "make a pipe");
+      *mine[i] = Fd(ends[i == 0]);
+      theirs[i] = Fd(ends[i != 0]);
+    }
+  }
+};
+
+int fail_exec(Context& context, const session::State& state, const isolate::SetupFailure& failure) {
+  report_error(context.globals, sentence(failure));
+  return state.is_session ? exit_code_for(failure) : 255;  // 255 is runc's
+}
+
+}  // namespace
+
+int exec_main(Context& context) {
+  isolate::run_sealed(context.argv);
+  ExecFlags flags;
+  Options options("exec", "Run a further command: runner exec [flags] ID [--] COMMAND [ARG...]");
+  flags.declare(options);
+  std::vector<std::string> arguments = context.parse(options, true);
+  if (arguments.empty()) throw UsageError("runner exec: ID is missing");
+  session::Entry entry = context.entry(arguments[0]);
+  std::vector<std::string> argv(arguments.begin() + 1, arguments.end());
+  if (!argv.empty() && argv[0] == "--") argv.erase(argv.begin());
+  if (argv.empty() && flags.process.empty()) throw UsageError("runner exec: a command, or --process FILE, is missing");
+  for (const auto& [flag, value] : {std::pair("--process-label", &flags.label), {"--apparmor", &flags.apparmor}, {"--cgroup", &flags.cgroup}})
+    if (!value->empty()) throw UsageError(fmt::format("{}: this version of runner cannot do that", flag));
+
+  session::State state = entry.read_state();
+  session::Status status = session::status_of(state, context.cgroups());
+  if (status == session::Status::Stopped || status == session::Status::Creating)
+    throw std::runtime_error("cannot exec in a stopped container: container not running");
+  if (status == session::Status::Paused && !flags.ignore_paused)
+    throw std::runtime_error("cannot exec in a paused container (use --ignore-paused to override)");
+
+  isolate::init::SpawnRequest first = entry.read_process();
+  isolate::Process process = process_of(flags, state, first.process, argv);
+  if (process.terminal && flags.detach && flags.console_socket.empty())
+    throw std::runtime_error("a detached process with a terminal needs --console-socket");
+
+  Fd pidfd = session::open_process(state);
+  if (!pidfd) throw std::runtime_error("container not running");
+  isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  isolate::JoinOptions join;
+  join.pidfd = pidfd.get();
+  join.pid = state.pid;
+  join.cgroup = &cgroup;
+  join.filters = first.filters;
+  join.preserve_fds = flags.preserve_fds;
+  join.lock_privileges = state.is_session;
+  join.die_with_parent = state.is_session && !flags.detach;
+  std::optional<Pipes> pipes;
+  if (state.is_session && !process.terminal && !flags.detach) {
+    pipes.emplace();
+    for (int i = 0; i < 3; ++i) join.stdio[i] = pipes->theirs[i].get();
+  }
+  try {
+    isolate::Joined joined = isolate::join(process, join);
+    if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);
+    if (!flags.console_socket.empty() && joined.terminal) send_console(flags.console_socket, joined.terminal.get());
+    if (flags.detach) {
+      joined.child.release();
+      return 0;
+    }
+    if (pipes)
+      for (Fd& end : pipes->theirs) end.close();
+    Exit exit = supervise::relay(joined.child, pipes ? std::move(pipes->ours) : supervise::ends_of(std::move(joined.terminal)));
+    return exit.signal ? 128 + exit.signal : exit.code;
+  } catch (const isolate::SetupError& error) {
+    return fail_exec(context, state, error.failure());
+  }
+}
+
+}  // namespace runner::cli

@@ -1,0 +1,34 @@
+#include <signal.h>
+
+#include <stdexcept>
+
+#include "isolate/sys/child.h"
+#include "runner/cli/container.h"
+
+namespace runner::cli {
+
+int kill_main(Context& context) {
+  bool all = false;
+  Options options("kill", "Send a signal (TERM by default) to the first process of a container or session.");
+  options.flag("-a,--all", all, "to all processes");
+  std::vector<std::string> arguments = context.parse(options);
+  if (arguments.empty() || arguments.size() > 2) throw UsageError("runner kill: takes an ID and at most one signal");
+  int number = signal_number(arguments.size() > 1 ? arguments[1] : "TERM");
+  session::State state = context.entry(arguments[0]).read_state();
+  isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  if (all) {
+    // Also when its first process is gone: the others of a shared pid namespace live on.
+    if (number == SIGKILL) cgroup.kill();
+    else
+      for (pid_t pid : cgroup.processes()) ::kill(pid, number);
+    return 0;
+  }
+  isolate::sys::Fd process = session::open_process(state);
+  if (!process) throw std::runtime_error("container not running");
+  isolate::sys::signal_pidfd(process.get(), number);
+  // A frozen process dies only once it is thawed.
+  if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();
+  return 0;
+}
+
+}  // namespace runner::cli

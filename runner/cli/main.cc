@@ -1,0 +1,99 @@
+// runner: find the verb, call it, turn what it throws into a message and an exit status.
+#include <fmt/format.h>
+#include <stdio.h>
+
+#include <cstring>
+
+#include "commit.h"
+
+#include "runner/cli/context.h"
+
+namespace {
+
+using namespace runner::cli;
+
+struct Verb {
+  const char* name;
+  int (*main)(Context&);
+  const char* help;
+};
+
+constexpr Verb kVerbs[] = {
+    {"run", run_main, "run a command as a session (with --), or a bundle as a container"},
+    {"exec", exec_main, "run a further command in a session or container"},
+    {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
+    {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
+    {"policy", policy_main, "check FILE, explain NAME, or list policies"},
+    {"check", check_main, "what this host can do, and what it lacks"},
+    {"create", create_main, "create a container from a bundle"},
+    {"start", start_main, "start a created container"},
+    {"state", state_main, "print the state of a container"},
+    {"kill", kill_main, "send a signal"},
+    {"delete", delete_main, "delete a container or session"},
+    {"list", list_main, "list containers and sessions"},
+    {"ps", ps_main, "list the processes of one"},
+    {"pause", pause_main, "freeze all processes"},
+    {"resume", resume_main, "thaw all processes"},
+    {"spec", spec_main, "write a config.json to start from"},
+    {"features", features_main, "print what this runtime supports"},
+};
+
+constexpr const char* kValueFlags[] = {"--root", "--log", "--log-format", "--rootless", "--criu", "--cgroup-manager"};
+
+void print_help() {
+  fmt::print("usage: runner [global flags] VERB [flags] ...\n\n");
+  for (const Verb& verb : kVerbs) fmt::print("  {:10} {}\n", verb.name, verb.help);
+  fmt::print("\nrunner VERB --help tells more. Global flags: --root DIR --log FILE --log-format text|json --systemd-cgroup --debug\n");
+}
+
+// The first word that is no flag, nor the value of one.
+int find_verb(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i][0] != '-') return i;
+    for (const char* flag : kValueFlags)
+      if (std::strcmp(argv[i], flag) == 0) ++i;
+  }
+  return argc;
+}
+
+int run_verb(const Verb& verb, Context& context) {
+  try {
+    return verb.main(context);
+  } catch (const HelpAsked& help) {
+    fmt::print("{}", help.what());
+    return 0;
+  } catch (const isolate::SetupError& error) {
+    report_error(context.globals, sentence(error.failure()));
+  } catch (const std::exception& error) {
+    report_error(context.globals, error.what());
+  }
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int at = find_verb(argc, argv);
+  for (int i = 1; i < at; ++i) {
+    if (std::strcmp(argv[i], "--version") == 0 || std::strcmp(argv[i], "-v") == 0) {
+      fmt::print("runner version {}\ncommit: {}\nspec: 1.2.0\n", RUNNER_VERSION, RUNNER_COMMIT);
+      return 0;
+    }
+    if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) at = argc;
+  }
+  if (at == argc) {
+    print_help();
+    return argc > 1 ? 0 : 1;
+  }
+  for (const Verb& verb : kVerbs) {
+    if (std::strcmp(verb.name, argv[at]) != 0) continue;
+    Context context;
+    context.argv = argv;
+    context.arguments.assign(argv + 1, argv + at);
+    context.arguments.insert(context.arguments.end(), argv + at + 1, argv + argc);
+    return run_verb(verb, context);
+  }
+  if (std::strcmp(argv[at], "help") == 0) return print_help(), 0;
+  fmt::print(stderr, "runner: no verb '{}' (see `runner --help`)\n", argv[at]);
+  return 1;
+}

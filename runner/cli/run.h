@@ -1,0 +1,39 @@
+// The two forms of `run`, and what `plan` shares with the session's.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runner/cli/context.h"
+#include "runner/config/diagnostics.h"
+#include "runner/plan/config.h"
+#include "runner/plan/session_plan.h"
+
+namespace runner::cli {
+
+int run_container(Context& context);
+int run_session(Context& context, const std::vector<std::string>& command);
+
+/// The flags of `run -- COMMAND`, with docker's meaning.
+struct SessionFlags {
+  std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, entrypoint, hostname, output,
+              cidfile;
+  std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, labels;
+  bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
+  int events_fd = -1;
+
+  void declare(Options& options);
+  /// What was asked for, with every mistake in `wrong`. `id` and the terminal's size are filled in by the caller.
+  plan::Config to_config(std::vector<std::string> command, Diagnostics& wrong) const;
+};
+
+/// Splits the arguments at the first "--"; empty when there is none.
+std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments);
+
+/// Config, policy and host to a plan; throws UsageError with all that is wrong. `upper`, `work` and `lower` are where the session's
+/// layers will be. `first_id` is of the session's range.
+plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const std::string& data, std::uint32_t first_id,
+                         std::string& rootfs);
+
+}  // namespace runner::cli

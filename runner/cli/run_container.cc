@@ -1,0 +1,43 @@
+// `runner run [-b DIR] ID`: create and start in one, as runc has it.
+#include <signal.h>
+
+#include "isolate/sealed.h"
+#include "runner/cli/container.h"
+#include "runner/cli/run.h"
+#include "runner/supervise/tty.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+int run_container(Context& context) {
+  isolate::run_sealed(context.argv);
+  CreateFlags flags;
+  Options options("run", "Create and start a container from a bundle (a session is `runner run [flags] -- COMMAND`).");
+  flags.declare(options);
+  std::string id = one_argument(context.parse(options), "run", "ID");
+
+  Created created = create_container(context, id, flags, false);
+  try {
+    created.sandbox.execute(state_json(created.state, "created", created.state.pid));
+    created.state.started = true;
+    created.entry.write_state(created.state);
+    run_poststart(created.entry, created.state);
+    if (flags.detach) {
+      created.sandbox.release();
+      return 0;
+    }
+    Exit exit = supervise::relay(created.sandbox.child(), supervise::ends_of(std::move(created.sandbox.terminal())));
+    created.sandbox.cgroup().remove();
+    created.state.pid = 0;
+    if (flags.keep) created.entry.write_state(created.state);
+    else remove_container(context, created.entry, created.state);
+    return exit.signal ? 128 + exit.signal : exit.code;
+  } catch (...) {
+    created.sandbox.child().signal(SIGKILL);
+    remove_container(context, created.entry, created.state);
+    throw;
+  }
+}
+
+}  // namespace runner::cli

@@ -1,0 +1,222 @@
+// `runner run [flags] -- COMMAND`: one sandboxed command as a session.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "runner/cli/run.h"
+#include "runner/events/writer.h"
+#include "runner/session/time.h"
+#include "runner/supervise/supervisor.h"
+#include "runner/supervise/tty.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+namespace {
+
+constexpr int kRunnerFailed = 125;
+
+std::string random_id() {
+  unsigned number;
+  check(::getrandom(&number, sizeof number, 0), "make a random id");
+  return fmt::format("s-{:08x}", number);
+}
+
+// Data of one session, removed again unless it was kept.
+class SessionData {
+ public:
+  explicit SessionData(std::string path) : path_(std::move(path)) {
+    remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
+    for (const char* folder : {"/fs/upper", "/fs/work", "/fs/lower"}) make_dirs(path_ + folder, 0700);
+    check(::chmod((path_ + "/fs/upper").c_str(), 0755), "open the root of the session to its users");
+  }
+  ~SessionData() {
+    try {
+      if (!kept_) remove_tree(path_);
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "runner: {}\n", error.what());
+    }
+  }
+  void keep() { kept_ = true; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  bool kept_ = false;
+};
+
+session::State new_state(const std::string& id, const plan::SessionPlan& plan, const std::string& rootfs, const SessionFlags& flags,
+                         const plan::Config& config) {
+  session::State state;
+  state.id = id;
+  state.is_session = true;
+  state.oci_version = "1.2.0";
+  state.bundle = "";
+  state.rootfs = rootfs;
+  state.annotations = config.labels;
+  state.created = session::rfc3339_now();
+  state.owner = static_cast<int>(::getuid());
+  state.cgroup = plan.sandbox.cgroup.path;
+  state.remove = flags.rm;
+  return state;
+}
+
+// The parent of a daemon waits for one byte: its child's program runs, or has failed to.
+struct Daemon {
+  Fd told;
+  static Daemon leave(int& exit_code) {
+    int ends[2];
+    check(::pipe2(ends, O_CLOEXEC), "make a pipe");
+    Fd read(ends[0]), write(ends[1]);
+    Child child = clone_process(0);
+    if (child.pid() != 0) {
+      write.close();
+      char status = kRunnerFailed;
+      if (::read(read.get(), &status, 1) != 1) status = kRunnerFailed;
+      child.release();
+      exit_code = static_cast<unsigned char>(status);
+      return {};
+    }
+    ::setsid();
+    exit_code = -1;
+    return {std::move(write)};
+  }
+  void tell(int status) {
+    char byte = static_cast<char>(status);
+    if (told) (void)!::write(told.get(), &byte, 1);
+    told.close();
+  }
+};
+
+void to_nothing(int fd) {
+  Fd nothing = open_file("/dev/null", O_RDWR);
+  check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
+}
+
+void tell_person(const supervise::Verdict& verdict, bool terminal) {
+  // What a person should know in a line; success needs none.
+  if (verdict.result == events::Result::Success || verdict.result == events::Result::ExitCode || terminal) return;
+  fmt::print(stderr, "runner: {}: {}\n", events::word(verdict.result), verdict.reason);
+}
+
+}  // namespace
+
+int run_session(Context& context, const std::vector<std::string>& command) try {
+  SessionFlags flags;
+  Options options("run", "Run a command as a session: runner run [flags] -- COMMAND [ARG...]");
+  flags.declare(options);
+  if (auto rest = context.parse(options); !rest.empty())
+    throw UsageError(fmt::format("runner run: '{}' stands before --; the command goes behind it", rest[0]));
+  Diagnostics wrong;
+  plan::Config config = flags.to_config(command, wrong);
+  config.id = flags.name.empty() ? random_id() : flags.name;
+  if (std::string why = session::why_bad_id(config.id); !why.empty()) wrong.add({"--name"}, "'{}': {}", config.id.substr(0, 60), why);
+  if (flags.terminal && flags.interactive && !flags.detach && !::isatty(0)) wrong.add({"-t"}, "the input device is not a TTY");
+  if (!wrong.empty()) throw UsageError(wrong.text());
+  if (winsize size; flags.terminal && ::ioctl(0, TIOCGWINSZ, &size) == 0) config.rows = size.ws_row, config.columns = size.ws_col;
+  std::string id = config.id;
+
+  std::optional<session::IdRangeLease> range;
+  if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
+  std::string rootfs, data_path = context.directories().session_data(id);
+  plan::SessionPlan plan = decide(flags, config, data_path, range ? range->first() : 0, rootfs);
+
+  session::Entry entry = session::Entry::create(context.directories(), id);
+  // From here on something of ours is on the disk: a failure removes it, and a death leaves it to the next start's sweep.
+  struct Forget {
+    session::Entry& entry;
+    bool kept = false;
+    ~Forget() {
+      if (!kept) entry.remove();
+    }
+  } forget{entry};
+  SessionData data(data_path);
+  if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
+
+  Daemon daemon;
+  if (flags.detach) {
+    int status = 0;
+    daemon = Daemon::leave(status);
+    if (status >= 0) {  // the parent: the daemon owns everything now
+      forget.kept = true;
+      data.keep();
+      if (status == 0 && flags.output == "raw") fmt::print("{}\n", id);
+      return status;
+    }
+  }
+
+  bool raw = flags.output == "raw" || (flags.terminal && flags.output != "events");
+  supervise::Output out(STDOUT_FILENO), err(STDERR_FILENO);
+  std::optional<supervise::Output> more;
+  events::Writer events = events::Writer::create(data.path() + "/events.ndjson", "runner/session/" + id,
+                                                 std::getenv("TRACEPARENT") ? std::getenv("TRACEPARENT") : "");
+  supervise::Request request;
+  request.plan = plan.sandbox;
+  request.plan.process.env.push_back("TRACEPARENT=" + events.traceparent());
+  request.cgroups = context.cgroups();
+  request.policy = plan.policy;
+  request.init_program = helper_path("runner-init");
+  request.filter_cache = context.directories().filters();
+  request.wall_ms = plan.wall_ms;
+  request.output_bytes = plan.output_bytes;
+  request.interactive = flags.interactive && !flags.detach;
+  request.state = new_state(id, plan, rootfs, flags, config);
+  if (!raw) {
+    events.add(std::make_unique<supervise::OutputSink>(out));
+    request.sinks.push_back(&out);
+  } else if (!flags.detach) {
+    request.raw = &out;
+    request.raw_errors = &err;
+  }
+  if (flags.events_fd >= 0) {
+    more.emplace(flags.events_fd);
+    events.add(std::make_unique<supervise::OutputSink>(*more));
+    request.sinks.push_back(&*more);
+  }
+  request.on_started = [&] {
+    if (flags.detach) {
+      out.drain();
+      for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
+      daemon.tell(0);
+    }
+    session::sweep(context.directories(), context.cgroups());
+  };
+
+  std::optional<supervise::RawMode> raw_mode;
+  if (flags.terminal && flags.interactive && !flags.detach) raw_mode.emplace(0);
+  supervise::Verdict verdict = supervise::supervise(request, entry, events);
+  raw_mode.reset();
+
+  session::State state = request.state;
+  state.ended = state.started = true;
+  state.result = events::word(verdict.result);
+  state.exit_code = verdict.exit_code;
+  if (!flags.rm) {
+    entry.write_state(state);
+    forget.kept = true;
+    data.keep();
+    for (const char* folder : {"/fs/work", "/fs/lower"}) remove_tree(data.path() + folder);
+  }
+  out.drain();
+  err.drain();
+  if (more) more->drain();
+  daemon.tell(verdict.exit_code);
+  if (!flags.detach) tell_person(verdict, raw && flags.terminal);
+  return verdict.exit_code;
+} catch (const HelpAsked&) {
+  throw;
+} catch (const std::exception& error) {
+  report_error(context.globals, error.what());
+  return kRunnerFailed;
+}
+
+}  // namespace runner::cli

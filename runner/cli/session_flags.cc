@@ -1,0 +1,207 @@
+// docker run's flags, as a Config. Everything that is wrong with them is said at once.
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <climits>
+#include <sstream>
+
+#include "isolate/sys/file.h"
+#include "runner/cli/run.h"
+#include "runner/config/units.h"
+
+namespace runner::cli {
+
+namespace {
+
+std::string absolute(const std::string& path) {
+  if (!path.empty() && path[0] == '/') return path;
+  char here[PATH_MAX];
+  return std::string(::getcwd(here, sizeof here) ? here : "") + "/" + path;
+}
+
+std::vector<std::string> split(const std::string& text, char at) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, at);) parts.push_back(part);
+  return parts;
+}
+
+void check_inside(const std::string& path, const std::string& flag, Diagnostics& wrong) {
+  if (path.empty() || path[0] != '/') wrong.add({flag}, "the place inside must be an absolute path, not '{}'", path);
+  for (const std::string& part : split(path, '/'))
+    if (part == "..") wrong.add({flag}, "'{}' may not contain '..'", path);
+}
+
+// HOST:INSIDE[:ro|rw[,...]]
+void read_volume(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  std::string flag = "-v " + text;
+  std::vector<std::string> parts = split(text, ':');
+  if (parts.size() < 2 || parts.size() > 3) return wrong.add({flag}, "a volume is HOST:INSIDE[:ro]");
+  plan::Volume volume{absolute(parts[0]), parts[1], false, flag};
+  if (parts[0].empty()) wrong.add({flag}, "the path on the host is missing");
+  if (parts.size() == 3)
+    for (const std::string& option : split(parts[2], ',')) {
+      if (option == "ro") volume.read_only = true;
+      else if (option != "rw" && option != "z" && option != "Z" && option != "rprivate")
+        wrong.add({flag}, "unknown volume option '{}'; ro and rw exist", option);
+    }
+  check_inside(volume.to, flag, wrong);
+  config.volumes.push_back(volume);
+}
+
+void read_tmpfs_size(const std::string& text, const std::string& flag, plan::TmpfsWish& tmpfs, Diagnostics& wrong) {
+  if (auto bytes = parse_size(text)) tmpfs.bytes = *bytes;
+  else wrong.add({flag}, "size must be such as 64M, not '{}'", text);
+}
+
+// INSIDE[:size=64M,...]
+void read_tmpfs(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  std::string flag = "--tmpfs " + text;
+  std::size_t colon = text.find(':');
+  plan::TmpfsWish tmpfs{text.substr(0, colon), std::nullopt};
+  if (colon != std::string::npos)
+    for (const std::string& option : split(text.substr(colon + 1), ',')) {
+      if (option.rfind("size=", 0) == 0) read_tmpfs_size(option.substr(5), flag, tmpfs, wrong);
+      else if (option != "rw" && option != "nosuid" && option != "nodev" && option != "noexec" && option != "exec")
+        wrong.add({flag}, "unknown tmpfs option '{}'; size=N exists", option);
+    }
+  check_inside(tmpfs.to, flag, wrong);
+  config.tmpfs.push_back(tmpfs);
+}
+
+// type=bind,source=HOST,target=INSIDE[,readonly]  or  type=tmpfs,target=INSIDE[,tmpfs-size=N]
+void read_mount(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  std::string flag = "--mount " + text, type = "bind", from, to;
+  bool read_only = false;
+  plan::TmpfsWish tmpfs;
+  for (const std::string& field : split(text, ',')) {
+    std::size_t equals = field.find('=');
+    std::string key = field.substr(0, equals), value = equals == std::string::npos ? "" : field.substr(equals + 1);
+    if (key == "type") type = value;
+    else if (key == "source" || key == "src") from = value;
+    else if (key == "target" || key == "dst" || key == "destination") to = value;
+    else if (key == "readonly" || key == "ro") read_only = value.empty() || value == "true" || value == "1";
+    else if (key == "tmpfs-size") read_tmpfs_size(value, flag, tmpfs, wrong);
+    else wrong.add({flag}, "unknown field '{}'", key);
+  }
+  check_inside(to, flag, wrong);
+  tmpfs.to = to;
+  if (type == "tmpfs") return config.tmpfs.push_back(tmpfs);
+  if (type != "bind") return wrong.add({flag}, "type '{}' is neither bind nor tmpfs", type);
+  if (from.empty()) return wrong.add({flag}, "source is missing");
+  config.volumes.push_back({absolute(from), to, read_only, flag});
+}
+
+// NAME=value, or NAME for the caller's own value.
+void read_variable(const std::string& text, const std::string& flag, plan::Config& config, Diagnostics& wrong) {
+  std::size_t equals = text.find('=');
+  if (equals == 0 || text.empty()) return wrong.add({flag}, "a variable is NAME=value or NAME, not '{}'", text);
+  if (equals != std::string::npos) return config.env.push_back(text);
+  if (const char* value = std::getenv(text.c_str())) config.env.push_back(text + "=" + value);
+}
+
+void read_env_file(const std::string& path, plan::Config& config, Diagnostics& wrong) {
+  auto text = isolate::sys::find_file(path);
+  if (!text) return wrong.add({"--env-file"}, "there is no file {}", path);
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);)
+    if (!line.empty() && line[0] != '#') read_variable(line, "--env-file " + path, config, wrong);
+}
+
+void read_security(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  std::string flag = "--security-opt " + text;
+  if (text.rfind("seccomp=", 0) == 0) {
+    std::string file = text.substr(8);
+    if (file == "unconfined") return wrong.add({flag}, "a session always runs under its policy's filter; choose another policy");
+    config.seccomp_profiles.push_back(file);
+  } else if (text != "no-new-privileges" && text != "no-new-privileges:true" && text != "no-new-privileges=true") {
+    wrong.add({flag}, "only seccomp=FILE and no-new-privileges (which is always in force) are known");
+  }
+}
+
+}  // namespace
+
+void SessionFlags::declare(Options& o) {
+  o.value("--policy", policy, "the most that this session may have: a name, or a file");
+  o.value("--rootfs", rootfs, "`host` for the curated view of this host, or a directory");
+  o.values("-v,--volume", volumes, "HOST:INSIDE[:ro]");
+  o.values("--mount", mounts, "type=bind,source=,target=[,readonly] or type=tmpfs,target=");
+  o.values("--tmpfs", tmpfs, "INSIDE[:size=N]");
+  o.values("-e,--env", env, "NAME=value, or NAME");
+  o.values("--env-file", env_files, "a file of NAME=value lines");
+  o.value("-w,--workdir", workdir, "working directory inside");
+  o.value("-u,--user", user, "agent, root, or UID[:GID]");
+  o.value("-m,--memory", memory, "limit, such as 512M");
+  o.value("--cpus", cpus, "limit, such as 1.5");
+  o.value("--pids-limit", pids, "limit of processes and threads");
+  o.values("--cap-drop", cap_drop, "a capability, or ALL");
+  o.values("--cap-add", cap_add, "a capability that the policy allows");
+  o.values("--security-opt", security, "seccomp=FILE, no-new-privileges");
+  o.value("--network", network, "none (egress comes later)");
+  o.flag("--rm", rm, "remove the session when it has ended");
+  o.flag("-i,--interactive", interactive, "connect stdin");
+  o.flag("-t,--tty", terminal, "with a terminal");
+  o.flag("-d,--detach", detach, "leave the session running");
+  o.value("--name", name, "its id");
+  o.value("--timeout", timeout, "limit of wall time, such as 90s");
+  o.value("--entrypoint", entrypoint, "the program; the command becomes its arguments");
+  o.value("--hostname", hostname, "host name inside");
+  o.values("-l,--label", labels, "NAME=value");
+  o.flag("--read-only", read_only, "the root cannot be written to");
+  o.flag("--init", init, "accepted as docker has it: a session always has an init");
+  o.value("--output", output, "events (JSON lines, the default) or raw (the program's own bytes)");
+  o.value("--cidfile", cidfile, "where to write the id");
+  o.number("--events-fd", events_fd, "write the events to this descriptor too");
+}
+
+plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnostics& wrong) const {
+  plan::Config config;
+  if (!entrypoint.empty()) command.insert(command.begin(), entrypoint);
+  if (command.empty()) wrong.add({}, "runner run: the command behind -- is missing");
+  config.argv = std::move(command);
+  config.rootfs = rootfs == "host" ? rootfs : absolute(rootfs);
+  config.workdir = workdir;
+  config.user = user;
+  config.hostname = hostname;
+  config.read_only = read_only;
+  config.terminal = terminal;
+  config.cap_drop = cap_drop;
+  config.cap_add = cap_add;
+  if (!workdir.empty()) check_inside(workdir, "--workdir", wrong);
+  if (!memory.empty() && !(config.memory = parse_size(memory))) wrong.add({"--memory"}, "must be a size such as 512M, not '{}'", memory);
+  if (!cpus.empty() && !(config.cpus = parse_cpus(cpus))) wrong.add({"--cpus"}, "must be a number such as 1.5, not '{}'", cpus);
+  if (!timeout.empty() && !(config.wall_ms = parse_duration(timeout)))
+    wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);
+  if (!pids.empty()) {
+    config.pids = parse_whole(pids);
+    if (!config.pids || *config.pids < 1 || *config.pids > 4194304)
+      wrong.add({"--pids-limit"}, "must be a number from 1 to 4194304, not '{}'", pids);
+  }
+  if (network == "egress") wrong.add({"--network"}, "egress is not built yet: a session has no network but its own loopback");
+  else if (!network.empty() && network != "none")
+    wrong.add({"--network"}, "'{}' is not possible: a session has no network but its own loopback", network);
+  if (!output.empty() && output != "raw" && output != "events") wrong.add({"--output"}, "'{}' is neither events nor raw", output);
+  for (const std::string& text : volumes) read_volume(text, config, wrong);
+  for (const std::string& text : mounts) read_mount(text, config, wrong);
+  for (const std::string& text : tmpfs) read_tmpfs(text, config, wrong);
+  for (const std::string& file : env_files) read_env_file(file, config, wrong);
+  for (const std::string& text : env) read_variable(text, "--env", config, wrong);
+  for (const std::string& text : security) read_security(text, config, wrong);
+  for (const std::string& text : labels) {
+    std::size_t equals = text.find('=');
+    config.labels[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
+  }
+  return config;
+}
+
+std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments) {
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] != "--") continue;
+    std::vector<std::string> command(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1, arguments.end());
+    arguments.resize(i);
+    return command;
+  }
+  return std::nullopt;
+}
+
+}  // namespace runner::cli

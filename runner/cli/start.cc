@@ -1,0 +1,29 @@
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/socket.h"
+#include "runner/cli/container.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+int start_main(Context& context) {
+  Options options("start", "Start a container that `create` has made.");
+  session::Entry entry = context.entry(one_argument(context.parse(options), "start"));
+  session::State state = entry.read_state();
+  session::Status status = session::status_of(state, context.cgroups());
+  if (status == session::Status::Stopped) throw std::runtime_error("cannot start a container that has stopped");
+  if (status != session::Status::Created) throw std::runtime_error("cannot start an already running container");
+
+  isolate::Link link(connect_to(entry.file("start.sock"), SOCK_SEQPACKET));
+  isolate::open_gate(std::move(link), state_json(state, "created", state.pid));
+  state.started = true;
+  entry.write_state(state);
+  ::unlink(entry.file("start.sock").c_str());
+  run_poststart(entry, state);
+  return 0;
+}
+
+}  // namespace runner::cli

@@ -1,0 +1,188 @@
+// What happens in a session, one plain struct per type of event. The names of the types are the only ones.
+// Units: bytes, milliseconds (ms), microseconds (us). `fields` tells the names under which the values are written, in
+// their order; an empty optional is not written.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace runner::events {
+
+/// How a session ended, in one word. 137 is never the only sign of an OOM.
+enum class Result {
+  Success, ExitCode, Signal, Timeout, OomKill, PidsLimit, DiskQuota, PolicyViolation, MaxSteps, Budget, Cancelled, RunnerError,
+};
+enum class Limit { Memory, Pids, Wall, Output, Cpu };
+enum class Stream { Stdout, Stderr, Terminal };
+
+constexpr const char* word(Result result) {
+  switch (result) {
+    case Result::Success: return "success";
+    case Result::ExitCode: return "exit-code";
+    case Result::Signal: return "signal";
+    case Result::Timeout: return "timeout";
+    case Result::OomKill: return "oom-kill";
+    case Result::PidsLimit: return "pids-limit";
+    case Result::DiskQuota: return "disk-quota";
+    case Result::PolicyViolation: return "policy-violation";
+    case Result::MaxSteps: return "max-steps";
+    case Result::Budget: return "budget";
+    case Result::Cancelled: return "cancelled";
+    case Result::RunnerError: break;
+  }
+  return "runner-error";
+}
+
+constexpr const char* word(Limit limit) {
+  switch (limit) {
+    case Limit::Memory: return "memory";
+    case Limit::Pids: return "pids";
+    case Limit::Wall: return "wall";
+    case Limit::Output: return "output";
+    case Limit::Cpu: break;
+  }
+  return "cpu";
+}
+
+constexpr const char* word(Stream stream) {
+  switch (stream) {
+    case Stream::Stdout: return "stdout";
+    case Stream::Stderr: return "stderr";
+    case Stream::Terminal: break;
+  }
+  return "terminal";
+}
+
+/// Who says so: a counter of the kernel, or a clock of ours.
+struct Evidence {
+  std::string source;        // /sys/fs/cgroup/…/memory.events
+  std::uint64_t counter = 0; // what it said
+  bool operator==(const Evidence&) const = default;
+  void fields(auto& out) const {
+    out("source", source); out("counter", counter);
+  }
+};
+
+/// A set-up that failed.
+struct Failure {
+  std::string stage;  // "mounts"
+  int error = 0;      // errno
+  std::string path;   // on what, if it was a file
+  std::string cause;  // "mount proc on /proc: Operation not permitted"
+  std::string hint;   // what to do about it
+  bool operator==(const Failure&) const = default;
+  void fields(auto& out) const {
+    out("stage", stage); out("errno", error); out("path", path); out("cause", cause); out("hint", hint);
+  }
+};
+
+struct SessionStarted {
+  static constexpr const char* type = "session.started";
+  std::string session, policy;
+  std::vector<std::string> argv;
+  std::string rootfs, user;
+  std::map<std::string, std::string> limits;  // as the policy writes them: memory -> 2G
+  std::string runner;                         // our version
+  std::optional<std::string> kernel;          // the host's release
+
+  void fields(auto& out) const {
+    out("session", session); out("policy", policy); out("argv", argv); out("rootfs", rootfs);
+    out("user", user); out("limits", limits); out("runner", runner); out("kernel", kernel);
+  }
+};
+
+struct SandboxReady {
+  static constexpr const char* type = "sandbox.ready";
+  int pid = 0;  // of PID 1, on the host
+  std::uint64_t ms = 0;
+
+  void fields(auto& out) const {
+    out("pid", pid); out("ms", ms);
+  }
+};
+
+/// A limit was asked for, the host cannot enforce it, and the policy said to go on.
+struct LimitMissing {
+  static constexpr const char* type = "limit.missing";
+  std::string limit, reason;
+
+  void fields(auto& out) const {
+    out("limit", limit); out("reason", reason);
+  }
+};
+
+struct ProcessStarted {
+  static constexpr const char* type = "process.started";
+  int pid = 0;  // inside
+  std::vector<std::string> argv;
+
+  void fields(auto& out) const {
+    out("pid", pid); out("argv", argv);
+  }
+};
+
+/// Bytes of the workload. They are written as `text` when they are UTF-8 without NUL, else as `base64`.
+struct Stdio {
+  static constexpr const char* type = "stdio";
+  Stream stream = Stream::Stdout;
+  std::uint64_t offset = 0;   // bytes of this stream before this chunk, the dropped ones included
+  std::string_view bytes;
+  std::uint64_t dropped = 0;  // bytes right before this chunk that a limit threw away; written when there are any
+};
+
+struct ProcessExited {
+  static constexpr const char* type = "process.exited";
+  int pid = 0;  // inside
+  std::optional<int> exit, signal;  // one of them
+
+  void fields(auto& out) const {
+    out("pid", pid); out("exit", exit); out("signal", signal);
+  }
+};
+
+struct LimitReached {
+  static constexpr const char* type = "limit.reached";
+  Limit limit = Limit::Memory;
+  std::uint64_t value = 0;  // the limit
+  Evidence evidence;
+
+  void fields(auto& out) const {
+    out("limit", limit); out("value", value); out("evidence", evidence);
+  }
+};
+
+struct PolicyDenied {
+  static constexpr const char* type = "policy.denied";
+  std::string what, detail;
+
+  void fields(auto& out) const {
+    out("what", what); out("detail", detail);
+  }
+};
+
+/// Once, and last.
+struct SessionEnded {
+  static constexpr const char* type = "session.ended";
+  Result result = Result::RunnerError;
+  std::optional<int> exit, signal;
+  std::string reason;
+  std::uint64_t ms = 0, cpu_us = 0, memory_peak = 0;
+  std::optional<Evidence> evidence;
+  std::optional<Failure> failure;  // when the sandbox could not be set up
+
+  void fields(auto& out) const {
+    out("result", result); out("exit", exit); out("signal", signal); out("reason", reason); out("ms", ms);
+    out("cpu_us", cpu_us); out("memory_peak", memory_peak); out("evidence", evidence); out("error", failure);
+  }
+};
+
+/// All but stdio, which is written without being copied.
+using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
+                           SessionEnded>;
+
+}  // namespace runner::events

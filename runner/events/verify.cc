@@ -1,0 +1,193 @@
+#include "runner/events/verify.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <nettle/hmac.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace runner::events {
+
+namespace {
+
+constexpr std::size_t kLongestLine = 64u << 20;  // so that a damaged log cannot take all memory
+constexpr auto kHeadMayLag = 100'000;            // microseconds: between a line and its head lie two system calls
+
+/// Reads a file line by line.
+class Lines {
+ public:
+  static std::unique_ptr<Lines> find(const std::string& path) {
+    int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd == -1 && errno == ENOENT) return nullptr;
+    if (fd == -1) throw std::system_error(errno, std::generic_category(), "open " + path);
+    return std::unique_ptr<Lines>(new Lines(fd, path));
+  }
+  ~Lines() { ::close(fd_); }
+  Lines(const Lines&) = delete;
+  Lines& operator=(const Lines&) = delete;
+
+  /// Empty at the end. The view lives until the next call.
+  std::optional<std::string_view> next() {
+    std::size_t searched = start_;
+    for (;;) {
+      std::size_t end = buffer_.find('\n', searched);
+      if (end != std::string::npos) {
+        std::string_view line(buffer_.data() + start_, end - start_);
+        start_ = end + 1;
+        return line;
+      }
+      searched = buffer_.size() - start_;  // where the search goes on, once the front is gone
+      buffer_.erase(0, std::exchange(start_, 0));
+      if (searched > kLongestLine || !read_more()) return std::nullopt;
+    }
+  }
+
+  /// Whether bytes are left that are no line: without a newline, or too long.
+  bool torn() const { return start_ < buffer_.size(); }
+  std::string rest() { return buffer_.substr(start_); }
+
+ private:
+  Lines(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+
+  bool read_more() {
+    constexpr std::size_t kChunk = 256 << 10;
+    std::size_t old = buffer_.size();
+    buffer_.resize(old + kChunk);
+    ssize_t got;
+    do got = ::read(fd_, buffer_.data() + old, kChunk);
+    while (got == -1 && errno == EINTR);
+    if (got == -1) throw std::system_error(errno, std::generic_category(), "read " + path_);
+    buffer_.resize(old + static_cast<std::size_t>(got));
+    return got > 0;
+  }
+
+  int fd_;
+  std::string path_, buffer_;
+  std::size_t start_ = 0;
+};
+
+std::optional<std::string> find_small_file(const std::string& path) {
+  auto file = Lines::find(path);
+  if (!file) return std::nullopt;
+  std::string text;
+  while (auto line = file->next()) text.append(*line) += '\n';
+  return text + file->rest();
+}
+
+/// The writer may be at work: two reads that agree are one state of the file.
+std::optional<std::string> find_head(const std::string& log) {
+  std::optional<std::string> head = find_small_file(head_path(log));
+  for (int tries = 0; tries < 10; ++tries) {  // a very busy writer changes it between any two reads
+    std::optional<std::string> before = std::exchange(head, find_small_file(head_path(log)));
+    if (head == before) break;
+  }
+  return head;
+}
+
+std::optional<std::uint64_t> parse_sequence(std::string_view digits) {
+  std::uint64_t number = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc() || end != digits.data() + digits.size() || digits.size() != 14) return std::nullopt;
+  return number;
+}
+
+/// What is wrong with line `number`, given the HMAC of the line before; empty when nothing is.
+std::string fault_in(std::string_view line, std::uint64_t number, std::string_view key, std::string_view mac_before) {
+  std::optional<std::uint64_t> sequence = parse_sequence(envelope_field(line, "sequence"));
+  if (!sequence) return fmt::format("line {} is not an event", number);
+  if (*sequence > number)
+    return fmt::format("line {} has sequence {}: lines before it were removed, or it was moved or changed", number, *sequence);
+  if (*sequence < number)
+    return fmt::format("line {} has sequence {}: it was repeated, moved or changed, or a line before it was added", number, *sequence);
+  std::string_view prev = envelope_field(line, "prev");
+  if (number == 1 && prev != hmac(key, envelope_field(line, "source")))
+    return "line 1 was changed, or a line before it was removed, or the key is not the key of this log";
+  if (number > 1 && prev != mac_before)
+    return fmt::format("line {} was changed, or a line before it was removed, or the `prev` of line {} was changed", number - 1, number);
+  return {};
+}
+
+VerifyResult bad(VerifyResult result, std::uint64_t line, std::string why) {
+  result.bad_line = line;
+  result.why = std::move(why);
+  return result;
+}
+
+}  // namespace
+
+std::optional<std::string> find_key(const std::string& log) { return find_small_file(key_path(log)); }
+
+std::string hex(std::string_view bytes) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text;
+  for (unsigned char byte : bytes) text += {digits[byte >> 4], digits[byte & 15]};
+  return text;
+}
+
+std::string hmac(std::string_view key, std::string_view text) {
+  auto bytes = [](std::string_view view) { return reinterpret_cast<const std::uint8_t*>(view.data()); };
+  hmac_sha256_ctx context;
+  hmac_sha256_set_key(&context, key.size(), bytes(key));
+  hmac_sha256_update(&context, text.size(), bytes(text));
+  std::uint8_t digest[SHA256_DIGEST_SIZE];
+  hmac_sha256_digest(&context, sizeof digest, digest);
+  return hex({reinterpret_cast<const char*>(digest), sizeof digest});
+}
+
+std::string head_of(std::string_view key, std::uint64_t sequence, std::string_view mac) {
+  return fmt::format("{:014} {}\n", sequence, hmac(key, fmt::format("head {:014} {}", sequence, mac)));
+}
+
+std::string_view envelope_field(std::string_view line, std::string_view name) {
+  std::size_t at = line.find(fmt::format("\"{}\":\"", name));
+  if (at == std::string_view::npos) return {};
+  line.remove_prefix(at + name.size() + 4);
+  return line.substr(0, line.find('"'));
+}
+
+VerifyResult verify_log(const std::string& log) {
+  VerifyResult result;
+  auto lines = Lines::find(log);
+  if (!lines) return bad(result, 0, fmt::format("the log {} is missing", log));
+  std::optional<std::string> key = find_key(log);
+  if (!key) return bad(result, 0, fmt::format("the key {} is missing: nothing can be verified without it", key_path(log)));
+  if (key->size() != 32) return bad(result, 0, fmt::format("the key {} was changed: it has {} bytes, not 32", key_path(log), key->size()));
+  std::optional<std::string> head = find_head(log);
+  if (!head) return bad(result, 0, fmt::format("the head {} is missing: without it nobody can tell where the log ends", head_path(log)));
+  std::optional<std::uint64_t> covered = parse_sequence(std::string_view(*head).substr(0, 14));
+  if (!covered) return bad(result, 0, fmt::format("the head {} was changed: it does not begin with a sequence", head_path(log)));
+
+  std::string mac;
+  while (result.lines < *covered) {
+    std::optional<std::string_view> line = lines->next();
+    if (!line)
+      return bad(result, result.lines + 1, fmt::format("the log ends at {} but its head says {}: lines were cut off at the end", result.lines, *covered));
+    if (std::string why = fault_in(*line, result.lines + 1, *key, mac); !why.empty()) {
+      std::uint64_t number = result.lines + 1;
+      bool chain = number > 1 && envelope_field(*line, "sequence") == fmt::format("{:014}", number);
+      return bad(result, chain ? number - 1 : number, std::move(why));
+    }
+    mac = hmac(*key, *line);
+    result.last = *line;
+    result.bytes += line->size() + 1;
+    ++result.lines;
+  }
+  if (*head != head_of(*key, *covered, mac))
+    return bad(result, *covered, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", *covered));
+
+  std::uint64_t next = *covered + 1;
+  if (lines->next() || lines->torn()) {
+    ::usleep(kHeadMayLag);
+    if (find_head(log) == head)
+      return bad(result, next, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added", next));
+  }
+  result.ok = true;
+  return result;
+}
+
+}  // namespace runner::events

@@ -1,0 +1,135 @@
+// One stream of events: what a command prints, or a session's log, or both. One JSON object a line, in ASCII.
+//
+//   Writer writer = Writer::create("/var/lib/runner/sessions/s-7f3a/events.ndjson", "runner/session/s-7f3a", traceparent);
+//   writer.add(std::make_unique<FdSink>(STDOUT_FILENO));
+//   writer.write(SandboxReady{.pid = 4711, .ms = 12});
+//
+//   StdioSplitter out(writer, Stream::Stdout);
+//   out.bytes(chunk);                            // as they come from the pipe; 64 KiB is a good size
+//   out.finish();                                // at the end of the stream
+#pragma once
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runner/events/types.h"
+
+namespace runner::events {
+
+/// What differs from run to run. Tests give their own, and get the same bytes each time.
+struct Sources {
+  std::function<std::int64_t()> now;                   ///< microseconds since 1970, UTC
+  std::function<std::string(std::size_t)> random;      ///< so many bytes
+};
+Sources real_sources();
+
+/// A finished line, as every sink gets it.
+struct Line {
+  std::string_view text;       // with its newline
+  std::uint64_t sequence = 0;
+  std::string_view mac;        // HMAC of the text without the newline: the `prev` of the next line
+};
+
+struct Sink {
+  virtual ~Sink() = default;
+  /// Returns when the line is out of our hands. A sink that throws gets no further lines.
+  virtual void line(const Line& line) = 0;
+};
+
+/// Writes to a descriptor that somebody else owns, and waits as long as its reader does not read. SIGPIPE must be ignored.
+class FdSink : public Sink {
+ public:
+  explicit FdSink(int fd) : fd_(fd) {}
+  void line(const Line& line) override;
+
+ private:
+  int fd_;
+};
+
+/// Owns a descriptor.
+struct Descriptor {
+  explicit Descriptor(int fd) : fd(fd) {}
+  ~Descriptor() { ::close(fd); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  const int fd;
+};
+
+/// The session's log, with its head (see verify.h). After an error it ends with the last whole line.
+class LogSink : public Sink {
+ public:
+  enum class Open { New, Existing };
+  LogSink(const std::string& path, std::string key, Open how);
+  void line(const Line& line) override;
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::string path_, key_;
+  Descriptor log_, head_;
+  std::uint64_t bytes_ = 0;
+};
+
+class Writer {
+ public:
+  /// A stream that nobody can verify: its key is random and known to this object only. `source` is a URI reference.
+  /// `parent` is the TRACEPARENT of the caller; when it is empty or invalid a trace begins here.
+  explicit Writer(const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
+  /// A stream with a new log, which is its first sink. Throws when any of the three files is there already.
+  static Writer create(const std::string& log, const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
+  /// Goes on where the log ends, and in its trace unless there is a `parent`. Throws std::runtime_error when the log does
+  /// not verify.
+  static Writer resume(const std::string& log, const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
+
+  /// Sinks get each line in the order in which they were added.
+  void add(std::unique_ptr<Sink> sink);
+
+  /// When a sink fails, the others get the line all the same, and then its error is thrown: the stream itself is intact.
+  void write(const Event& event);
+  void write(const Stdio& chunk);
+
+  /// Of all events of this stream; what children get as TRACEPARENT.
+  const std::string& traceparent() const { return traceparent_; }
+  std::uint64_t sequence() const { return sequence_; }  ///< of the last line; 0 before the first
+
+ private:
+  Writer(std::string key, const std::string& source, const std::string& parent, Sources sources);
+  void begin(const char* type);  // the envelope, up to the value of `data`
+  void end();
+
+  Sources sources_;
+  std::string key_, source_, traceparent_;
+  std::string id_;                // of the last line: ids only grow
+  std::uint64_t sequence_ = 0;
+  std::string mac_;               // of the last line
+  std::string line_;              // under construction; kept for its memory
+  std::vector<std::unique_ptr<Sink>> sinks_;
+};
+
+/// Cuts one stream of the workload into stdio events. Nothing that it prints can leave the string that holds it.
+/// A character that is cut by the end of a chunk waits for the next one.
+class StdioSplitter {
+ public:
+  StdioSplitter(Writer& writer, Stream stream) : writer_(&writer), stream_(stream) {}
+
+  void bytes(std::string_view chunk);
+  void drop(std::uint64_t bytes);  ///< thrown away by a limit: counted here, told with the next event
+  void finish();                   ///< what waits or was not told yet
+
+ private:
+  void write(std::string_view bytes);
+
+  Writer* writer_;
+  Stream stream_;
+  std::string waiting_;        // at most three bytes
+  std::uint64_t offset_ = 0;   // of the first byte not yet written
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace runner::events

@@ -1,0 +1,33 @@
+// (Config, Policy, Host) -> Plan: the decision. Pure: it asks nobody, so it can be tested and printed.
+#pragma once
+
+#include <optional>
+
+#include "isolate/plan.h"
+#include "runner/config/diagnostics.h"
+#include "runner/config/policy.h"
+#include "runner/plan/config.h"
+#include "runner/plan/host.h"
+
+namespace runner::plan {
+
+/// What a session is, beside its sandbox.
+struct SessionPlan {
+  isolate::Plan sandbox;
+  std::string policy;             // its name
+  std::uint64_t wall_ms = 0;      // 0: none
+  std::uint64_t output_bytes = 0; // 0: no limit
+  bool operator==(const SessionPlan&) const = default;
+};
+
+/// Filters named by the policy and the config, read by the caller: the plan holds rules.
+using SeccompProfiles = std::vector<isolate::SeccompRules>;
+
+/// Empty when anything is wrong; all that is wrong is in `wrong`.
+std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy, const SeccompProfiles& profiles, const Host& host,
+                                     Diagnostics& wrong);
+
+/// The capabilities a session of this policy and these flags may have; needed to read docker's conditional profiles.
+std::uint64_t granted_capabilities(const Config& config, const Policy& policy, Diagnostics& wrong);
+
+}  // namespace runner::plan

@@ -1,0 +1,69 @@
+#include "runner/session/directories.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace runner::session {
+
+using namespace isolate::sys;
+
+namespace {
+
+constexpr std::uint32_t kRanges = 4096;
+
+std::string from_environment(const char* name, const std::string& otherwise) {
+  const char* value = std::getenv(name);
+  return value && *value == '/' ? value : otherwise;
+}
+
+}  // namespace
+
+Directories find_directories(const std::string& run_root) {
+  Directories found;
+  if (::geteuid() == 0) {
+    found = {"/run/runner", "/var/lib/runner"};
+  } else {
+    std::string home = from_environment("HOME", fmt::format("/tmp/runner-{}", ::geteuid()));
+    found.run = from_environment("XDG_RUNTIME_DIR", fmt::format("/tmp/runner-{}", ::geteuid())) + "/runner";
+    found.data = from_environment("XDG_DATA_HOME", home + "/.local/share") + "/runner";
+  }
+  if (!run_root.empty()) found.run = run_root;
+  found.data = from_environment("RUNNER_DATA", found.data);
+  return found;
+}
+
+std::string why_bad_id(const std::string& id) {
+  if (id.empty()) return "an id may not be empty";
+  if (id.size() > 128) return fmt::format("an id has at most 128 characters, not {}", id.size());
+  if (id[0] == '.' || id[0] == '-') return fmt::format("an id may not begin with '{}'", id[0]);
+  for (char c : id)
+    if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '.' || c == '+' || c == '-'))
+      return "an id has only letters, digits, '_', '.', '+' and '-'";
+  return {};
+}
+
+IdRangeLease IdRangeLease::take(const Directories& directories) {
+  make_dirs(directories.run, 0700);
+  IdRangeLease lease;
+  lease.lock_ = open_file(directories.run + "/.ids", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  for (std::uint32_t n = 0; n < kRanges; ++n) {
+    struct flock byte {};
+    byte.l_type = F_WRLCK;
+    byte.l_whence = SEEK_SET;
+    byte.l_start = n;
+    byte.l_len = 1;
+    if (::fcntl(lease.lock_.get(), F_OFD_SETLK, &byte) == 0) {
+      lease.first_ = kFirstId + n * kSize;
+      return lease;
+    }
+    if (errno != EAGAIN && errno != EACCES) fail(errno, "lock {}", directories.run + "/.ids");
+  }
+  fail(EAGAIN, "find a free range of user ids (all {} are in use)", kRanges);
+}
+
+}  // namespace runner::session

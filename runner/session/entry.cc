@@ -1,0 +1,222 @@
+#include "runner/session/entry.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace runner::session {
+
+using namespace isolate::sys;
+using json = nlohmann::ordered_json;
+
+namespace {
+
+// Entries in the making. The lock is taken before the rename, so a sweep that gets it has found a dead maker.
+constexpr const char* kAside = ".new-";
+
+json hooks_to_json(const std::vector<isolate::Hook>& hooks) {
+  json list = json::array();
+  for (const isolate::Hook& h : hooks) {
+    list.push_back({{"path", h.path}, {"args", h.args}, {"env", h.env}});
+    if (h.timeout) list.back()["timeout"] = *h.timeout;
+  }
+  return list;
+}
+
+std::vector<isolate::Hook> hooks_from_json(const json& j, const char* key) {
+  std::vector<isolate::Hook> hooks;
+  for (const json& h : j.value(key, json::array())) {
+    hooks.push_back({h.at("path"), h.at("args"), h.at("env"), std::nullopt});
+    if (h.contains("timeout")) hooks.back().timeout = h["timeout"].get<int>();
+  }
+  return hooks;
+}
+
+bool lock_now(const Fd& file) { return ::flock(file.get(), LOCK_EX | LOCK_NB) == 0; }
+
+Fd make_aside(const std::string& path) {
+  for (int tries = 0; tries < 100; ++tries) {
+    check(::mkdir(path.c_str(), 0700), "make directory {}", path);
+    // A sweep may take the directory between these lines, as it has no lock yet: then it is made again.
+    Fd lock(::open((path + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (lock && lock_now(lock) && ::access((path + "/lock").c_str(), F_OK) == 0) return lock;
+    if (!lock && errno != ENOENT) fail(errno, "make {}", path + "/lock");
+    ::rmdir(path.c_str());
+  }
+  fail(EAGAIN, "make directory {}", path);
+}
+
+// A session whose supervisor died: nothing of it may stay that costs anything. Its log stays unless it was to be removed.
+void bury(const Directories& directories, const isolate::CgroupHost& cgroups, Entry& entry) {
+  auto text = find_file(entry.file("state.json"));
+  if (!text) {  // its supervisor died before it had anything but names
+    State unborn;
+    unborn.id = entry.id();
+    unborn.is_session = true;
+    unborn.cgroup = "/runner/" + entry.id();
+    remove_remains(directories, cgroups, unborn, true);
+    return entry.remove();
+  }
+  State state = entry.read_state();
+  if (!state.is_session || state.ended) return;
+  remove_remains(directories, cgroups, state, state.remove);
+  if (state.remove) return entry.remove();
+  state.ended = true;
+  state.pid = 0;
+  state.result = "runner-error";
+  entry.write_state(state);
+}
+
+}  // namespace
+
+const char* status_name(Status status) {
+  constexpr const char* kNames[] = {"creating", "created", "running", "paused", "stopped"};
+  return kNames[static_cast<int>(status)];
+}
+
+Entry Entry::create(const Directories& directories, const std::string& id) {
+  make_dirs(directories.run, 0700);
+  Entry entry;
+  entry.id_ = id;
+  entry.path_ = directories.run + "/" + id;
+  std::string aside = fmt::format("{}/{}{}-{}", directories.run, kAside, id, ::getpid());
+  entry.lock_ = make_aside(aside);
+  auto rename = [&] { return ::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, entry.path_.c_str(), RENAME_NOREPLACE); };
+  if (rename() == 0) return entry;
+  int code = errno;
+  if (auto old = code == EEXIST ? find(directories, id) : std::nullopt; old && old->try_lock()) {
+    bury(directories, isolate::find_cgroup_host(), *old);
+    if (!find(directories, id) && rename() == 0) return entry;
+  }
+  remove_tree(aside);
+  fail(code, "make {} (the id is in use)", entry.path_);
+}
+
+std::optional<Entry> Entry::find(const Directories& directories, const std::string& id) {
+  Entry entry;
+  entry.id_ = id;
+  entry.path_ = directories.run + "/" + id;
+  if (!why_bad_id(id).empty() || !find_dir(entry.path_)) return std::nullopt;
+  return entry;
+}
+
+State Entry::read_state() const {
+  json j = json::parse(read_file(file("state.json"), 1 << 20));
+  State s;
+  s.id = j.value("id", id_);
+  s.is_session = j.value("session", false);
+  s.oci_version = j.value("ociVersion", "1.2.0");
+  s.bundle = j.value("bundle", "");
+  s.rootfs = j.value("rootfs", "");
+  s.annotations = j.value("annotations", s.annotations);
+  s.created = j.value("created", "");
+  s.owner = j.value("owner", 0);
+  s.pid = j.value("pid", 0);
+  s.start_time = j.value("startTime", std::uint64_t{0});
+  s.cgroup = j.value("cgroup", "");
+  s.ended = j.value("ended", false);
+  s.remove = j.value("remove", false);
+  s.started = j.value("started", false);
+  s.poststart = hooks_from_json(j, "poststart");
+  s.poststop = hooks_from_json(j, "poststop");
+  s.result = j.value("result", "");
+  s.exit_code = j.value("exitCode", -1);
+  return s;
+}
+
+void Entry::write_state(const State& s) const {
+  json j{{"version", 1},           {"id", s.id},           {"session", s.is_session}, {"ociVersion", s.oci_version},
+         {"bundle", s.bundle},     {"rootfs", s.rootfs},   {"annotations", s.annotations}, {"created", s.created},
+         {"owner", s.owner},       {"pid", s.pid},         {"startTime", s.start_time}, {"cgroup", s.cgroup},
+         {"ended", s.ended},       {"remove", s.remove},   {"started", s.started},    {"result", s.result},
+         {"exitCode", s.exit_code},
+         {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
+  replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
+}
+
+void Entry::write_process(const isolate::init::SpawnRequest& process) const {
+  replace_file(file("process"), isolate::init::encode(process), 0600);
+}
+
+isolate::init::SpawnRequest Entry::read_process() const { return isolate::init::decode_spawn(read_file(file("process"))); }
+
+bool Entry::try_lock() {
+  if (!lock_) lock_ = Fd(::open(file("lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!lock_) return errno == ENOENT;  // somebody removes it just now, or never finished making it
+  if (lock_now(lock_)) return true;
+  lock_.close();
+  return false;
+}
+
+void Entry::lock() {
+  if (!lock_) lock_ = open_file(file("lock"), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  while (::flock(lock_.get(), LOCK_EX) == -1)
+    if (errno != EINTR) fail(errno, "lock {}", file("lock"));
+}
+
+void Entry::remove() { remove_tree(path_); }
+
+std::vector<std::string> list_entries(const Directories& directories) {
+  std::vector<std::string> ids;
+  for (const std::string& name : list_dir(directories.run))
+    if (name[0] != '.' && find_dir(directories.run + "/" + name)) ids.push_back(name);
+  return ids;
+}
+
+std::uint64_t start_time_of(pid_t pid) {
+  auto text = find_file(fmt::format("/proc/{}/stat", pid));
+  if (!text) return 0;
+  // The second field is the name in parentheses, which may hold anything: count from its end.
+  std::istringstream rest(text->substr(std::min(text->rfind(')') + 1, text->size())));
+  std::string field;
+  for (int n = 3; rest >> field; ++n) {
+    if (n == 3 && (field == "Z" || field == "X")) return 0;
+    if (n == 22) return std::stoull(field);
+  }
+  return 0;
+}
+
+Fd open_process(const State& state) {
+  if (state.pid <= 0) return Fd();
+  Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, state.pid, 0)));
+  // Checked behind the open: from then on the descriptor means this process and no other.
+  if (!pidfd || start_time_of(state.pid) != state.start_time) return Fd();
+  return pidfd;
+}
+
+Status status_of(const State& state, const isolate::CgroupHost& cgroups) {
+  if (state.pid == 0) return state.ended ? Status::Stopped : state.started ? Status::Stopped : Status::Creating;
+  if (!open_process(state)) return Status::Stopped;
+  if (!state.cgroup.empty() && isolate::Cgroup::open(state.cgroup, cgroups).frozen()) return Status::Paused;
+  return state.started ? Status::Running : Status::Created;
+}
+
+void remove_remains(const Directories& directories, const isolate::CgroupHost& cgroups, const State& state, bool files) {
+  if (Fd process = open_process(state)) signal_pidfd(process.get(), SIGKILL);
+  isolate::Cgroup::open(state.cgroup, cgroups).remove();
+  if (files && state.is_session) remove_tree(directories.session_data(state.id));
+}
+
+void sweep(const Directories& directories, const isolate::CgroupHost& cgroups) {
+  for (const std::string& name : list_dir(directories.run)) {
+    if (name.rfind(kAside, 0) == 0) {
+      Fd lock(::open((directories.run + "/" + name + "/lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+      if (!lock || lock_now(lock)) remove_tree(directories.run + "/" + name);
+    } else if (auto entry = name[0] == '.' ? std::nullopt : Entry::find(directories, name); entry && entry->try_lock()) {
+      bury(directories, cgroups, *entry);
+    }
+  }
+}
+
+}  // namespace runner::session

@@ -1,0 +1,84 @@
+// One session or container in the run directory: <run>/<id>/{lock, state.json, process, ...}.
+//
+// An entry comes into being complete with its lock held: it is made aside and renamed. So a directory whose lock is free belongs
+// to nobody that is alive, and whoever takes that lock may clean up after the dead.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "isolate/cgroup.h"
+#include "isolate/init/protocol.h"
+#include "isolate/sys/fd.h"
+#include "runner/session/directories.h"
+
+namespace runner::session {
+
+/// What state.json holds; times are RFC 3339.
+struct State {
+  std::string id;
+  bool is_session = false;       // false: an OCI container
+  std::string oci_version;
+  std::string bundle, rootfs;
+  std::map<std::string, std::string> annotations;
+  std::string created;
+  int owner = 0;                 // uid of the caller
+  pid_t pid = 0;                 // PID 1, as the host sees it; 0 before and after
+  std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat: tells this process from a later one of the same number
+  std::string cgroup;            // CgroupPlan::path
+  bool ended = false;            // its supervisor has finished with it
+  bool remove = false;           // --rm
+  bool started = false;          // `start` was called; always so for `run`
+  std::vector<isolate::Hook> poststart, poststop;  // what is left to run of a container's hooks
+  std::string result;            // of an ended session
+  int exit_code = -1;
+};
+
+/// The specification's words.
+enum class Status { Creating, Created, Running, Paused, Stopped };
+const char* status_name(Status status);
+
+class Entry {
+ public:
+  /// A new entry, locked. Throws EEXIST when the id is taken; cleans up first when its owner is dead and it was a session.
+  static Entry create(const Directories& directories, const std::string& id);
+  /// An entry that exists, not locked; empty when there is none.
+  static std::optional<Entry> find(const Directories& directories, const std::string& id);
+
+  const std::string& id() const { return id_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  std::string path() const { return path_; }
+
+  State read_state() const;
+  void write_state(const State& state) const;
+  /// What `exec` starts from: the container's process, and its filters compiled.
+  void write_process(const isolate::init::SpawnRequest& process) const;
+  isolate::init::SpawnRequest read_process() const;
+
+  void unlock() { lock_.close(); }
+  bool try_lock();       ///< false while its owner lives
+  void lock();           ///< waits
+  void remove();         ///< the directory; the last thing that happens to it
+
+ private:
+  std::string id_, path_;
+  isolate::sys::Fd lock_;
+};
+
+/// All that is there, by id.
+std::vector<std::string> list_entries(const Directories& directories);
+
+Status status_of(const State& state, const isolate::CgroupHost& cgroups);
+/// The process that the state names, or an empty descriptor when it has ended or is a zombie.
+isolate::sys::Fd open_process(const State& state);
+std::uint64_t start_time_of(pid_t pid);  ///< 0 when there is no such process, or it is a zombie
+
+/// Removes what sessions whose supervisor died have left: processes, cgroups, files. Cheap when there is nothing to do.
+void sweep(const Directories& directories, const isolate::CgroupHost& cgroups);
+
+/// Everything of one session but its entry: its cgroup, and with `files` its data.
+void remove_remains(const Directories& directories, const isolate::CgroupHost& cgroups, const State& state, bool files);
+
+}  // namespace runner::session

@@ -1,0 +1,47 @@
+// From a plan to an outcome: one supervisor a session, one thread, one loop. It starts the sandbox, asks runner-init for the
+// program, turns what happens into events, and leaves nothing behind.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "isolate/plan.h"
+#include "isolate/start.h"
+#include "runner/events/writer.h"
+#include "runner/session/entry.h"
+#include "runner/supervise/output.h"
+#include "runner/supervise/verdict.h"
+
+namespace runner::supervise {
+
+struct Request {
+  isolate::Plan plan;
+  isolate::CgroupHost cgroups;
+  std::string policy;              // its name, for the first event
+  std::string init_program;        // path of runner-init
+  std::string filter_cache;
+  std::uint64_t wall_ms = 0;       // 0: no limit
+  std::uint64_t output_bytes = 0;  // of stdout and stderr together; more is dropped and counted. 0: no limit
+  bool interactive = false;        // the caller's stdin goes in
+  session::State state;            // of the entry; pid and start time are filled in
+  Output* raw = nullptr;           // where the program's bytes go as they are, instead of into events
+  Output* raw_errors = nullptr;    // and those of its stderr
+  std::vector<Output*> sinks;      // what the events' sinks write to: when one is full, the program waits
+  std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
+};
+
+/// The whole life of a session. Its last event is session.ended, whatever happens.
+Verdict supervise(const Request& request, const session::Entry& entry, events::Writer& events);
+
+/// Writes events to an Output.
+class OutputSink : public events::Sink {
+ public:
+  explicit OutputSink(Output& out) : out_(out) {}
+  void line(const events::Line& line) override { out_.write(line.text); }
+
+ private:
+  Output& out_;
+};
+
+}  // namespace runner::supervise

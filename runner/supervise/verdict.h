@@ -1,0 +1,34 @@
+// How a session ended, in one word with its evidence. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "isolate/cgroup.h"
+#include "isolate/sys/child.h"
+#include "runner/events/types.h"
+
+namespace runner::supervise {
+
+/// What the supervisor saw.
+struct Ending {
+  std::optional<isolate::sys::Exit> exit;   // of the program; empty when PID 1 died before it
+  bool timed_out = false;                   // the supervisor ended it at its deadline
+  bool fork_bomb = false;                   // the supervisor ended it for its forks
+  int forwarded_signal = 0;                 // the last signal that the caller sent through us
+  isolate::CgroupCounters counters;
+};
+
+struct Verdict {
+  events::Result result = events::Result::RunnerError;
+  int exit_code = 125;      // of `runner run`: design.md section 6
+  std::string reason;       // a sentence
+  std::optional<events::Evidence> evidence;
+};
+
+Verdict judge(const Ending& ending);
+
+/// A program that meets the pids limit gets EAGAIN and may cope; one that was refused so often is a fork bomb.
+constexpr std::uint64_t kForkBombRefusals = 1000;
+
+}  // namespace runner::supervise
