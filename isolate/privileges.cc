@@ -21,16 +21,26 @@ namespace {
 
 constexpr std::uint64_t bit(int capability) { return std::uint64_t{1} << capability; }
 
+using State = std::unique_ptr<_cap_struct, int (*)(void*)>;
+
+void put(const State& state, cap_flag_t flag, std::uint64_t set) {
+  for (cap_value_t c = 0; c <= last_capability(); ++c)
+    check(::cap_set_flag(state.get(), flag, 1, &c, set & bit(c) ? CAP_SET : CAP_CLEAR), "compose capabilities");
+}
+
+// The kernel adds nothing to the inheritable set that is not in the bounding set: to be called while that is full.
+void set_inheritable(std::uint64_t inheritable) {
+  State state(::cap_get_proc(), ::cap_free);
+  if (!state) sys::fail(errno, "read the capabilities");
+  put(state, CAP_INHERITABLE, inheritable);
+  check(::cap_set_proc(state.get()), "set the inheritable capabilities");
+}
+
 void set_three_sets(const Capabilities& wanted) {
-  std::unique_ptr<_cap_struct, int (*)(void*)> state(::cap_init(), ::cap_free);
-  for (cap_value_t c = 0; c <= last_capability(); ++c) {
-    auto put = [&](cap_flag_t flag, std::uint64_t set) {
-      check(::cap_set_flag(state.get(), flag, 1, &c, set & bit(c) ? CAP_SET : CAP_CLEAR), "compose capabilities");
-    };
-    put(CAP_EFFECTIVE, wanted.effective);
-    put(CAP_PERMITTED, wanted.permitted);
-    put(CAP_INHERITABLE, wanted.inheritable);
-  }
+  State state(::cap_init(), ::cap_free);
+  put(state, CAP_EFFECTIVE, wanted.effective);
+  put(state, CAP_PERMITTED, wanted.permitted);
+  put(state, CAP_INHERITABLE, wanted.inheritable);
   check(::cap_set_proc(state.get()), "set capabilities");
 }
 
@@ -57,7 +67,8 @@ std::string capability_name(int number) {
 }
 
 void become_user(const Process& process, const Capabilities& capabilities, bool lock) {
-  // The bounding set first: it needs SETPCAP, which the change of user may take away.
+  set_inheritable(capabilities.inheritable);
+  // The bounding set next: it needs SETPCAP, which the change of user may take away.
   for (int c = 0; c <= last_capability(); ++c)
     if (!(capabilities.bounding & bit(c)) && ::cap_get_bound(c) == 1)
       check(::cap_drop_bound(c), "drop {} from the bounding set", capability_name(c));

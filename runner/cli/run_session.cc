@@ -102,10 +102,13 @@ void to_nothing(int fd) {
   check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
 }
 
-void tell_person(const supervise::Verdict& verdict, bool terminal) {
-  // What a person should know in a line; success needs none.
-  if (verdict.result == events::Result::Success || verdict.result == events::Result::ExitCode || terminal) return;
-  fmt::print(stderr, "runner: {}: {}\n", events::word(verdict.result), verdict.reason);
+// What a person should know, in a few lines. Where the program's own output is all that is wanted, only what went wrong.
+void tell_person(const std::string& id, const supervise::Verdict& verdict, bool raw) {
+  for (const std::string& note : verdict.notes) fmt::print(stderr, "runner: {}\n", note);
+  bool plain = verdict.result == events::Result::Success || verdict.result == events::Result::ExitCode;
+  if (raw && plain) return;
+  fmt::print(stderr, "runner: session {}: {}: {}{}{}\n", id, events::word(verdict.result), verdict.reason,
+             verdict.summary.empty() ? "" : " after ", verdict.summary);
 }
 
 }  // namespace
@@ -210,7 +213,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   err.drain();
   if (more) more->drain();
   daemon.tell(verdict.exit_code);
-  if (!flags.detach) tell_person(verdict, raw && flags.terminal);
+  if (!flags.detach) tell_person(id, verdict, raw);
   return verdict.exit_code;
 } catch (const HelpAsked&) {
   throw;

@@ -250,7 +250,7 @@ std::string explain_policy(const Policy& policy) {
       for (const auto& [name, value] : policy.environment) line(path + "." + name, quote(value), setting.meaning);
     } else if (path == "rlimits" && !policy.rlimits.empty()) {
       for (const auto& [name, limit] : policy.rlimits)
-        line(path + "." + name, show_rlimit(name, limit), setting.meaning);
+        line(path + "." + name, show_rlimit(name, limit), rlimit_meaning(name));
     } else {
       line(path, "{}", setting.meaning);
     }

@@ -39,12 +39,27 @@ constexpr std::string_view kCapabilities[] = {"AUDIT_CONTROL",   "AUDIT_READ",  
 struct RlimitName {
   std::string_view name;
   bool is_size;  // bytes, which may be written as 64K; the others are counts or seconds
+  std::string_view meaning;
 };
 
-constexpr RlimitName kRlimits[] = {{"as", true},      {"core", true},    {"cpu", false},        {"data", true},
-                                   {"fsize", true},   {"locks", false},  {"memlock", true},     {"msgqueue", true},
-                                   {"nice", false},   {"nofile", false}, {"nproc", false},      {"rss", true},
-                                   {"rtprio", false}, {"rttime", false}, {"sigpending", false}, {"stack", true}};
+constexpr RlimitName kRlimits[] = {
+    {"as", true, "Address space of a process: a runaway allocation fails inside the program that makes it."},
+    {"core", true, "Size of a core file: it is the memory of a process, secrets included, written to disk."},
+    {"cpu", false, "Seconds of CPU time of a process: a busy loop is killed, however long the session may last."},
+    {"data", true, "Heap of a process: a runaway allocation fails inside the program that makes it."},
+    {"fsize", true, "Size of a file: one runaway log cannot fill the disk."},
+    {"locks", false, "Locks on files, a limit that Linux itself no longer enforces."},
+    {"memlock", true, "Memory that a process may lock: the kernel cannot take such memory back."},
+    {"msgqueue", true, "Bytes in POSIX message queues of a user: they stay in the kernel after the process is gone."},
+    {"nice", false, "How far a process may raise its priority (20 minus the value): above 20 others come after it."},
+    {"nofile", false, "Open descriptors of a process: each is memory of the kernel."},
+    {"nproc", false, "Processes and threads of a user: limits.pids is the stronger form of it."},
+    {"rss", true, "Resident memory, a limit that Linux itself no longer enforces."},
+    {"rtprio", false, "Real-time priority: a process that has it can keep everybody else off a CPU."},
+    {"rttime", false, "Microseconds that a real-time process may run without waiting."},
+    {"sigpending", false, "Signals that wait for the processes of a user: each is memory of the kernel."},
+    {"stack", true, "Stack of a thread: endless recursion ends here."},
+};
 
 const RlimitName* find_rlimit(std::string_view name) {
   for (const RlimitName& resource : kRlimits)
@@ -390,6 +405,11 @@ std::string show_rlimit(const std::string& name, const Policy::Rlimit& limit) {
     return is_size ? format_size(value) : std::to_string(value);
   };
   return limit.soft == limit.hard ? show(limit.soft) : show(limit.soft) + ":" + show(limit.hard);
+}
+
+std::string_view rlimit_meaning(const std::string& name) {
+  const RlimitName* resource = find_rlimit(name);
+  return resource ? resource->meaning : std::string_view();
 }
 
 std::optional<std::string> nearest(std::string_view text, const std::vector<std::string>& candidates) {

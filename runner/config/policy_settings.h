@@ -47,6 +47,7 @@ std::span<const NotBuilt> all_not_built();
 
 /// "1024:4096", "64K", "unlimited".
 std::string show_rlimit(const std::string& name, const Policy::Rlimit& limit);
+std::string_view rlimit_meaning(const std::string& name);  // one sentence
 
 /// The candidate that a typing mistake may have meant, if one is near enough.
 std::optional<std::string> nearest(std::string_view text, const std::vector<std::string>& candidates);

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <map>
 #include <sstream>
+#include <utility>
 
 namespace runner {
 
@@ -175,7 +176,9 @@ class TreeBuilder : public YAML::EventHandler {
   void check_properties(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
     std::size_t at = static_cast<std::size_t>(mark.pos);
     bool tagged = (tag != "" && tag != "?" && tag != "!") || (at < text_.size() && text_[at] == '!');
-    if (tagged) wrong_.add(where(mark), "tags (!name) are not accepted; remove it");
+    // A mapping begins where its first key does: one tag there is seen twice.
+    if (tagged && std::exchange(last_tag_, mark.pos) != mark.pos)
+      wrong_.add(where(mark), "tags (!name) are not accepted; remove it");
     if (anchor != 0) wrong_.add(where(mark), "anchors (&name) are not accepted; remove it");
   }
 
@@ -249,6 +252,7 @@ class TreeBuilder : public YAML::EventHandler {
   int depth_;
   Diagnostics& wrong_;
   int documents_ = 0;
+  int last_tag_ = -1;       // its position, if it is reported
   std::vector<Open> open_;  // innermost last
   std::optional<Node> root_;
 };

@@ -96,26 +96,27 @@ std::optional<std::uint64_t> parse_sequence(std::string_view digits) {
   return number;
 }
 
-/// What is wrong with line `number`, given the HMAC of the line before; empty when nothing is.
-std::string fault_in(std::string_view line, std::uint64_t number, std::string_view key, std::string_view mac_before) {
+struct Fault {
+  std::uint64_t line = 0;
+  std::string why;  // empty: none
+};
+
+/// What line `number` says against itself or the line before, whose HMAC is `mac_before`.
+Fault fault_in(std::string_view line, std::uint64_t number, std::string_view key, std::string_view mac_before) {
   std::optional<std::uint64_t> sequence = parse_sequence(envelope_field(line, "sequence"));
-  if (!sequence) return fmt::format("line {} is not an event", number);
+  if (!sequence) return {number, fmt::format("line {} is not an event", number)};
   if (*sequence > number)
-    return fmt::format("line {} has sequence {}: lines before it were removed, or it was moved or changed", number, *sequence);
+    return {number, fmt::format("line {} has sequence {}: lines before it were removed, or it was moved or changed", number, *sequence)};
   if (*sequence < number)
-    return fmt::format("line {} has sequence {}: it was repeated, moved or changed, or a line before it was added", number, *sequence);
+    return {number, fmt::format("line {} has sequence {}: it was repeated, moved or changed, or a line before it was added", number,
+                                *sequence)};
   std::string_view prev = envelope_field(line, "prev");
   if (number == 1 && prev != hmac(key, envelope_field(line, "source")))
-    return "line 1 was changed, or a line before it was removed, or the key is not the key of this log";
+    return {1, "line 1 was changed, or a line before it was removed, or the key is not the key of this log"};
   if (number > 1 && prev != mac_before)
-    return fmt::format("line {} was changed, or a line before it was removed, or the `prev` of line {} was changed", number - 1, number);
+    return {number - 1, fmt::format("line {} was changed, or a line before it was removed, or the `prev` of line {} was changed",
+                                    number - 1, number)};
   return {};
-}
-
-VerifyResult bad(VerifyResult result, std::uint64_t line, std::string why) {
-  result.bad_line = line;
-  result.why = std::move(why);
-  return result;
 }
 
 }  // namespace
@@ -152,39 +153,42 @@ std::string_view envelope_field(std::string_view line, std::string_view name) {
 
 VerifyResult verify_log(const std::string& log) {
   VerifyResult result;
+  auto fail = [&](std::uint64_t line, std::string why) {
+    result.bad_line = line;
+    result.why = std::move(why);
+    return result;
+  };
+  const std::string key_file = key_path(log), head_file = head_path(log);
   auto lines = Lines::find(log);
-  if (!lines) return bad(result, 0, fmt::format("the log {} is missing", log));
+  if (!lines) return fail(0, fmt::format("the log {} is missing", log));
   std::optional<std::string> key = find_key(log);
-  if (!key) return bad(result, 0, fmt::format("the key {} is missing: nothing can be verified without it", key_path(log)));
-  if (key->size() != 32) return bad(result, 0, fmt::format("the key {} was changed: it has {} bytes, not 32", key_path(log), key->size()));
+  if (!key) return fail(0, fmt::format("the key {} is missing: nothing can be verified without it", key_file));
+  if (key->size() != 32) return fail(0, fmt::format("the key {} was changed: it has {} bytes, not 32", key_file, key->size()));
   std::optional<std::string> head = find_head(log);
-  if (!head) return bad(result, 0, fmt::format("the head {} is missing: without it nobody can tell where the log ends", head_path(log)));
+  if (!head) return fail(0, fmt::format("the head {} is missing: without it nobody can tell where the log ends", head_file));
   std::optional<std::uint64_t> covered = parse_sequence(std::string_view(*head).substr(0, 14));
-  if (!covered) return bad(result, 0, fmt::format("the head {} was changed: it does not begin with a sequence", head_path(log)));
+  if (!covered) return fail(0, fmt::format("the head {} was changed: it does not begin with a sequence", head_file));
 
   std::string mac;
   while (result.lines < *covered) {
+    const std::uint64_t number = result.lines + 1;
     std::optional<std::string_view> line = lines->next();
     if (!line)
-      return bad(result, result.lines + 1, fmt::format("the log ends at {} but its head says {}: lines were cut off at the end", result.lines, *covered));
-    if (std::string why = fault_in(*line, result.lines + 1, *key, mac); !why.empty()) {
-      std::uint64_t number = result.lines + 1;
-      bool chain = number > 1 && envelope_field(*line, "sequence") == fmt::format("{:014}", number);
-      return bad(result, chain ? number - 1 : number, std::move(why));
-    }
+      return fail(number, fmt::format("the log ends at {} but its head says {}: lines were cut off at the end", number - 1, *covered));
+    if (Fault fault = fault_in(*line, number, *key, mac); !fault.why.empty()) return fail(fault.line, fault.why);
     mac = hmac(*key, *line);
     result.last = *line;
     result.bytes += line->size() + 1;
-    ++result.lines;
+    result.lines = number;
   }
   if (*head != head_of(*key, *covered, mac))
-    return bad(result, *covered, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", *covered));
+    return fail(*covered, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", *covered));
 
-  std::uint64_t next = *covered + 1;
   if (lines->next() || lines->torn()) {
     ::usleep(kHeadMayLag);
     if (find_head(log) == head)
-      return bad(result, next, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added", next));
+      return fail(*covered + 1, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added",
+                                            *covered + 1));
   }
   result.ok = true;
   return result;

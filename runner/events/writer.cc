@@ -168,10 +168,9 @@ std::string next_ulid(std::string before, std::int64_t milliseconds, const Sourc
 
 /// W3C Trace Context: version-trace-parent-flags.
 bool valid_traceparent(std::string_view text) {
-  auto digits = [&](std::size_t at, std::size_t count) {
-    return text.substr(at, count).find_first_not_of(kHex) == std::string_view::npos;
-  };
-  auto zero = [&](std::size_t at, std::size_t count) { return text.substr(at, count).find_first_not_of('0') == std::string_view::npos; };
+  constexpr auto none = std::string_view::npos;
+  auto digits = [&](std::size_t at, std::size_t count) { return text.substr(at, count).find_first_not_of(kHex) == none; };
+  auto zero = [&](std::size_t at, std::size_t count) { return text.substr(at, count).find_first_not_of('0') == none; };
   if (text.size() < 55 || text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
   if (!digits(0, 2) || !digits(3, 32) || !digits(36, 16) || !digits(53, 2)) return false;
   if (zero(3, 32) || zero(36, 16) || text.substr(0, 2) == "ff") return false;
@@ -258,7 +257,8 @@ constexpr int create_if(LogSink::Open how) { return how == LogSink::Open::New ? 
 
 LogSink::LogSink(const std::string& path, std::string key, Open how)
     : path_(path), key_(std::move(key)),
-      log_(open_or_fail(path, O_WRONLY | O_APPEND | create_if(how))), head_(open_or_fail(head_path(path), O_WRONLY | create_if(how))) {
+      log_(open_or_fail(path, O_WRONLY | O_APPEND | create_if(how))),
+      head_(open_or_fail(head_path(path), O_WRONLY | create_if(how))) {
   if (how == Open::New) write_all(head_.fd, head_of(key_, 0, ""), head_path(path));
   struct stat info;
   if (::fstat(log_.fd, &info) == -1) fail("look at " + path);
@@ -314,14 +314,13 @@ Writer Writer::resume(const std::string& log, const std::string& source, const s
   return writer;
 }
 
-void Writer::add(std::unique_ptr<Sink> sink) { sinks_.push_back(std::move(sink)); }
-
 void Writer::begin(const char* type) {
   std::int64_t now = sources_.now();
   id_ = next_ulid(std::move(id_), now / 1000, sources_);
   line_.clear();
   fmt::format_to(std::back_inserter(line_),
-                 R"({{"specversion":"1.0","id":"{}","source":"{}","type":"{}","time":"{}","sequence":"{:014}","traceparent":"{}","prev":"{}","data":)",
+                 R"({{"specversion":"1.0","id":"{}","source":"{}","type":"{}","time":"{}",)"
+                 R"("sequence":"{:014}","traceparent":"{}","prev":"{}","data":)",
                  id_, source_, type, rfc3339(now), ++sequence_, traceparent_, mac_);
 }
 

@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runner/events/types.h"
@@ -82,13 +83,15 @@ class Writer {
   /// `parent` is the TRACEPARENT of the caller; when it is empty or invalid a trace begins here.
   explicit Writer(const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
   /// A stream with a new log, which is its first sink. Throws when any of the three files is there already.
-  static Writer create(const std::string& log, const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
+  static Writer create(const std::string& log, const std::string& source, const std::string& parent = {},
+                       Sources sources = real_sources());
   /// Goes on where the log ends, and in its trace unless there is a `parent`. Throws std::runtime_error when the log does
   /// not verify.
-  static Writer resume(const std::string& log, const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
+  static Writer resume(const std::string& log, const std::string& source, const std::string& parent = {},
+                       Sources sources = real_sources());
 
   /// Sinks get each line in the order in which they were added.
-  void add(std::unique_ptr<Sink> sink);
+  void add(std::unique_ptr<Sink> sink) { sinks_.push_back(std::move(sink)); }
 
   /// When a sink fails, the others get the line all the same, and then its error is thrown: the stream itself is intact.
   void write(const Event& event);

@@ -113,8 +113,10 @@ class Supervisor {
     entry_.write_process({request_.plan.process, filters_});
     entry_.write_state(state);
     events_.write(events::SandboxReady{sandbox.child().pid(), milliseconds_since(began_)});
-    for (const std::string& limit : sandbox.cgroup().missing())
+    for (const std::string& limit : sandbox.cgroup().missing()) {
       events_.write(events::LimitMissing{limit, "no cgroup controller that this user may set is there for it"});
+      notes_.push_back(fmt::format("the {} is not in force: see `runner check`", limit));
+    }
     return sandbox;
   }
 
@@ -229,7 +231,7 @@ class Supervisor {
     else if (room) stream.splitter.bytes(kept);
     if (room < size) {
       stream.splitter.drop(size - room);
-      if (!output_told_) events_.write(events::LimitReached{events::Limit::Output, request_.output_bytes, {"bytes of output", output_}});
+      if (!output_told_) tell_limit(events::Limit::Output, request_.output_bytes, {"bytes of output", output_});
       output_told_ = true;
     }
     return true;
@@ -293,10 +295,15 @@ class Supervisor {
   void tell_limits(const isolate::CgroupCounters& now) {
     const isolate::Limits& l = request_.plan.cgroup.limits;
     if (now.oom_kills > ending_.counters.oom_kills)
-      events_.write(events::LimitReached{events::Limit::Memory, static_cast<std::uint64_t>(l.memory.value_or(0)), {now.oom_source, now.oom_kills}});
+      tell_limit(events::Limit::Memory, static_cast<std::uint64_t>(l.memory.value_or(0)), {now.oom_source, now.oom_kills});
     if (now.forks_refused > 0 && ending_.counters.forks_refused == 0)
-      events_.write(events::LimitReached{events::Limit::Pids, static_cast<std::uint64_t>(l.pids.value_or(0)), {now.pids_source, now.forks_refused}});
+      tell_limit(events::Limit::Pids, static_cast<std::uint64_t>(l.pids.value_or(0)), {now.pids_source, now.forks_refused});
     ending_.counters = now;
+  }
+
+  void tell_limit(events::Limit limit, std::uint64_t value, const events::Evidence& evidence) {
+    events_.write(events::LimitReached{limit, value, evidence});
+    notes_.push_back(fmt::format("the {} limit of {} was reached ({}: {})", events::word(limit), value, evidence.source, evidence.counter));
   }
 
   Verdict end(isolate::Sandbox& sandbox) {
@@ -314,8 +321,7 @@ class Supervisor {
     tell_limits(sandbox.cgroup().counters());
     sandbox.cgroup().remove();
 
-    if (ending_.timed_out)
-      events_.write(events::LimitReached{events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)}});
+    if (ending_.timed_out) tell_limit(events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)});
     events::ProcessExited exited{program_, std::nullopt, std::nullopt};
     if (ending_.exit && ending_.exit->signal) exited.signal = ending_.exit->signal;
     else if (ending_.exit) exited.exit = ending_.exit->code;
@@ -333,6 +339,9 @@ class Supervisor {
     ended.memory_peak = ending_.counters.memory_peak;
     ended.evidence = verdict.evidence;
     events_.write(ended);
+    verdict.notes = notes_;
+    verdict.summary = fmt::format("{:.1f} s, {:.1f} s of CPU, {} MiB at the most", static_cast<double>(ended.ms) / 1e3,
+                                  static_cast<double>(ended.cpu_us) / 1e6, ended.memory_peak >> 20);
     return verdict;
   }
 
@@ -358,6 +367,7 @@ class Supervisor {
     ended.ms = milliseconds_since(began_);
     ended.failure = events::Failure{isolate::stage_name(f.stage), f.code, f.path, f.cause, f.hint};
     events_.write(ended);
+    verdict.notes = notes_;
     return verdict;
   }
 
@@ -368,6 +378,7 @@ class Supervisor {
   std::optional<Output> to_input_;
   std::vector<isolate::Filter> filters_;
   std::vector<Stream> streams_;
+  std::vector<std::string> notes_;
   Ending ending_;
   Clock::time_point began_ = Clock::now(), program_began_ = began_;
   std::uint64_t output_ = 0;

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "isolate/cgroup.h"
 #include "isolate/sys/child.h"
@@ -24,6 +25,8 @@ struct Verdict {
   int exit_code = 125;      // of `runner run`: design.md section 6
   std::string reason;       // a sentence
   std::optional<events::Evidence> evidence;
+  std::vector<std::string> notes;  // what a person should know besides: limits that were met, or are not in force
+  std::string summary;             // time and memory used
 };
 
 Verdict judge(const Ending& ending);

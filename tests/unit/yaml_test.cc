@@ -1,4 +1,4 @@
-// YAML as policies and expert files may use it: what means two things is refused with its place, and nothing takes long.
+// YAML as policies and expert files may use it: what means two things is refused with its place; nothing takes long.
 #include "runner/config/yaml.h"
 
 #include <doctest/doctest.h>

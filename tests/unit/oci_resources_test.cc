@@ -1,0 +1,177 @@
+// cgroupsPath and the limits of config.json, and of `update --resources`.
+#include "runner/oci/resources.h"
+#include "tests/unit/oci_support.h"
+
+using namespace runner;
+using namespace runner::oci;
+using namespace runner::oci::test;
+using isolate::DeviceRule;
+using isolate::IoLimit;
+using isolate::Limits;
+
+namespace {
+
+Json with_resources(const char* resources) {
+  Json config = plain_config();
+  config["linux"]["resources"] = Json::parse(resources);
+  return config;
+}
+
+Limits limits_of(const char* resources) { return good(with_resources(resources)).plan.cgroup.limits; }
+
+}  // namespace
+
+TEST_CASE("the cgroup's path is the id, or what the config says, below the hierarchy") {
+  Json config = plain_config();
+  auto path = [&](const char* value) {
+    config["linux"]["cgroupsPath"] = value;
+    return good(config).plan.cgroup.path;
+  };
+  CHECK(path("") == "/c1");
+  CHECK(path("/pod/a") == "/pod/a");
+  CHECK(path("//pod/./a/") == "/pod/a");
+  CHECK(path("pod/a") == "/runner/pod/a");
+  CHECK(path("system.slice:docker:1234") == "/runner/system.slice:docker:1234");  // without --systemd-cgroup it is a name
+  config["linux"]["cgroupsPath"] = "/a/../../b";
+  CHECK(mistakes(config) == "config.json: linux.cgroupsPath: must not contain '..', as '/a/../../b' does");
+  config["linux"]["cgroupsPath"] = "/";
+  CHECK(mistakes(config) == "config.json: linux.cgroupsPath: must not be the root of the hierarchy");
+}
+
+TEST_CASE("systemd cgroups are not there yet, and say so") {
+  LoadOptions options = plain_options();
+  options.systemd_cgroup = true;
+  Json config = plain_config();
+  config["linux"]["cgroupsPath"] = "system.slice:docker:1234";
+  CHECK(mistakes(config, options).rfind("config.json: linux.cgroupsPath: cannot be applied: this version has no systemd cgroups", 0) == 0);
+}
+
+TEST_CASE("without cgroups there is no path, and a limit is an error") {
+  LoadOptions options = plain_options();
+  options.cgroups_disabled = true;
+  CHECK(good(with_resources(R"({"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": -1}})"), options).plan.cgroup ==
+        isolate::CgroupPlan{});
+  CHECK(mistakes(with_resources(R"({"pids": {"limit": 5}})"), options) ==
+        "config.json: linux.resources: cannot be applied without cgroups (--cgroup-manager disabled)");
+}
+
+TEST_CASE("limits are read as the specification has them") {
+  Limits limits = limits_of(R"({
+    "memory": {"limit": 536870912, "reservation": 268435456, "swap": 1073741824},
+    "cpu": {"shares": 1024, "quota": 50000, "period": 100000, "burst": 1000, "cpus": "0-1", "mems": "0", "idle": 1},
+    "pids": {"limit": 100},
+    "blockIO": {"weight": 500, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}, {"major": 8, "minor": 16, "rate": 5}],
+                "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 700}],
+                "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 10}], "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 20}]},
+    "unified": {"memory.high": "500M", "pids.max": "90"}})");
+  Limits wanted;
+  wanted.memory = 536870912;
+  wanted.memory_reservation = 268435456;
+  wanted.memory_and_swap = 1073741824;
+  wanted.cpu_shares = 1024;
+  wanted.cpu_quota = 50000;
+  wanted.cpu_period = 100000;
+  wanted.cpuset_cpus = "0-1";
+  wanted.cpuset_mems = "0";
+  wanted.pids = 100;
+  wanted.io_weight = 500;
+  wanted.io = {IoLimit{8, 0, 600, 700, 10, 20}, IoLimit{8, 16, 5, {}, {}, {}}};
+  wanted.unified = {{"cpu.max.burst", "1000"}, {"cpu.idle", "1"}, {"memory.high", "500M"}, {"pids.max", "90"}};
+  CHECK(limits == wanted);
+}
+
+TEST_CASE("0 is a limit that nobody asked for, and every negative number of CPU time or processes none") {
+  CHECK(limits_of(R"({"memory": {"limit": 0, "reservation": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0, "burst": 0, "idle": 0,
+    "realtimeRuntime": 0, "realtimePeriod": 0}, "pids": {"limit": 0}, "blockIO": {"weight": 0, "leafWeight": 0}, "network": {"classID": 0}})") ==
+        Limits{});
+  Limits limits = limits_of(R"({"memory": {"limit": -1}, "cpu": {"quota": -5}, "pids": {"limit": -7}})");
+  CHECK(limits.memory == -1);
+  CHECK(limits.memory_and_swap == -1);
+  CHECK(limits.cpu_quota == -1);
+  CHECK(limits.pids == -1);
+  CHECK(mistakes(with_resources(R"({"memory": {"limit": -2}})")) ==
+        "config.json: linux.resources.memory.limit: must be a number from -1 to 9223372036854775807, not -2");
+}
+
+TEST_CASE("swap is counted together with memory") {
+  CHECK(mistakes(with_resources(R"({"memory": {"swap": 100}})")) ==
+        "config.json: linux.resources.memory.swap: needs a limit of memory beside it");
+  CHECK(mistakes(with_resources(R"({"memory": {"limit": 200, "swap": 100}})")) ==
+        "config.json: linux.resources.memory.swap: is memory and swap together: it must not be below the limit of memory");
+  CHECK(limits_of(R"({"memory": {"limit": 200, "swap": -1}})").memory_and_swap == -1);
+}
+
+TEST_CASE("what cgroup v2 does not have is passed over with a warning") {
+  Container container = good(with_resources(R"({"memory": {"kernel": 5, "kernelTCP": -1, "swappiness": 60, "disableOOMKiller": true,
+    "useHierarchy": true, "checkBeforeUpdate": true}, "blockIO": {"leafWeight": 10}})"));
+  CHECK(container.plan.cgroup.limits == Limits{});
+  REQUIRE(container.warnings.size() == 6);
+  CHECK(container.warnings[0] == "linux.resources.memory.kernel: ignored: cgroup v2 does not have it");
+  CHECK(good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": false}})")).warnings.empty());
+}
+
+TEST_CASE("limits that are not built yet are refused by name, and their empty forms are not") {
+  CHECK(limits_of(R"({"hugepageLimits": [], "network": {}, "rdma": {}, "blockIO": {"weightDevice": []}})") == Limits{});
+  CHECK(mistakes(with_resources(R"({"cpu": {"realtimeRuntime": 950000, "realtimePeriod": 1000000}, "blockIO": {"weight": 5,
+    "weightDevice": [{"major": 8, "minor": 0, "weight": 500}]}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+    "rdma": {"mlx5_1": {"hcaHandles": 3}}, "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]}})")) ==
+        "config.json: linux.resources.cpu.realtimeRuntime: is not supported by this version\n"
+        "config.json: linux.resources.cpu.realtimePeriod: is not supported by this version\n"
+        "config.json: linux.resources.blockIO.weight: must be a number from 10 to 1000, not 5\n"
+        "config.json: linux.resources.blockIO.weightDevice: is not supported by this version\n"
+        "config.json: linux.resources.hugepageLimits: is not supported by this version\n"
+        "config.json: linux.resources.rdma: is not supported by this version\n"
+        "config.json: linux.resources.network.classID: is not supported by this version\n"
+        "config.json: linux.resources.network.priorities: is not supported by this version");
+}
+
+TEST_CASE("a file of the unified hierarchy is a name with a controller, and never a path") {
+  for (const char* name : {"../memory.max", "memory", ".max", "a/b.c", ""}) {
+    Json config = with_resources("{}");
+    config["linux"]["resources"]["unified"][name] = "1";
+    CHECK(mistakes(config).find("must be the name of a cgroup file such as memory.high") != std::string::npos);
+  }
+}
+
+TEST_CASE("device rules keep their order, and runc's defaults follow them") {
+  std::vector<DeviceRule> rules = limits_of(R"({"devices": [{"allow": false, "access": "rwm"},
+    {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}, {"allow": true, "type": "b", "major": 8, "minor": -1, "access": "r"}]})")
+                                      .devices;
+  REQUIRE(rules.size() == 13);
+  CHECK(rules[0] == DeviceRule{false, 'a', {}, {}, "rwm"});
+  CHECK(rules[1] == DeviceRule{true, 'c', 10, 229, "rw"});
+  CHECK(rules[2] == DeviceRule{true, 'b', 8, {}, "r"});
+  CHECK(rules[3] == DeviceRule{true, 'c', {}, {}, "m"});
+  CHECK(rules[4] == DeviceRule{true, 'b', {}, {}, "m"});
+  CHECK(rules[5] == DeviceRule{true, 'c', 1, 3, "rwm"});
+  CHECK(rules[11] == DeviceRule{true, 'c', 136, {}, "rwm"});
+  CHECK(rules[12] == DeviceRule{true, 'c', 5, 2, "rwm"});
+  CHECK(limits_of(R"({"devices": []})").devices.empty());
+}
+
+TEST_CASE("a default device that the config replaces is not let through by the defaults") {
+  Json config = with_resources(R"({"devices": [{"allow": false, "access": "rwm"}]})");
+  config["linux"]["devices"] = Json::parse(R"([{"path": "/dev/tty", "type": "c", "major": 4, "minor": 1}])");
+  for (const DeviceRule& rule : good(config).plan.cgroup.limits.devices) CHECK(!(rule.major == 5 && rule.minor == 0));
+}
+
+TEST_CASE("device rules that cannot be are refused") {
+  CHECK(mistakes(with_resources(R"({"devices": [{"allow": true}, {"allow": true, "access": "rwx"}, {"type": "p", "access": "r", "major": -2}]})")) ==
+        "config.json: linux.resources.devices[0].access: is missing\n"
+        "config.json: linux.resources.devices[1].access: must be of the letters r, w and m, not 'rwx'\n"
+        "config.json: linux.resources.devices[2].type: must be a, b or c, not 'p'\n"
+        "config.json: linux.resources.devices[2].major: must be a number from -1 to 4294967295, not -2");
+}
+
+TEST_CASE("an update names only what changes") {
+  std::vector<std::string> warnings;
+  Diagnostics wrong;
+  auto limits = read_resources(R"({"memory": {"swap": 100}, "pids": {"limit": 7}})", "resources", warnings, wrong);
+  REQUIRE(limits);
+  Limits wanted;
+  wanted.memory_and_swap = 100;  // the limit of memory was set before
+  wanted.pids = 7;
+  CHECK(*limits == wanted);
+  CHECK(!read_resources("[]", "resources", warnings, wrong));
+  CHECK(wrong.text() == "resources: must be an object, not a list");
+}
