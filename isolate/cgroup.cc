@@ -233,7 +233,6 @@ std::vector<std::string> Cgroup::event_files() const {
     add(v2_path_ + "/memory.events");
     add(v2_path_ + "/pids.events");
   }
-  if (auto pids = v1_.find("pids"); pids != v1_.end()) add(pids->second + "/pids.events");
   return files;
 }
 

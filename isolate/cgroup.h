@@ -70,6 +70,8 @@ class Cgroup {
   /// Files whose modification (inotify) means that a limit was met; and an eventfd of v1's OOM notifier, or empty.
   std::vector<std::string> event_files() const;
   sys::Fd v1_oom_event() const;
+  /// v1's pids.events tells nobody when it changes (as of Linux 6.18): counters() must be asked from time to time.
+  bool must_be_asked() const { return v1_.count("pids") > 0; }
 
   /// Kills and removes the group and all below it. Throws EBUSY when processes do not die.
   void remove();

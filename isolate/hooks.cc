@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "isolate/execute.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -33,10 +34,12 @@ Fd as_input(const std::string& text) {
 
 void run_hook(const Hook& hook, const char* kind, const std::string& state) {
   Fd input = as_input(state);
-  auto argv = pointers(hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args);
+  std::vector<std::string> args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
+  auto argv = pointers(args);
   auto env = pointers(hook.env);
   Child child = clone_process(0);
   if (child.pid() == 0) {
+    reset_signals();
     ::dup2(input.get(), 0);
     ::execve(hook.path.c_str(), argv.data(), env.data());
     ::_exit(errno == ENOENT ? 127 : 126);

@@ -38,6 +38,12 @@ struct Reader {
     std::memcpy(&n, take(sizeof n), sizeof n);
     return n;
   }
+  // Of a list: each entry takes at least 8 bytes, so a damaged message cannot ask for more memory than it has itself.
+  std::size_t size() {
+    std::uint64_t n = number();
+    if (n > bytes.size() / sizeof(std::uint64_t)) sys::fail(EPROTO, "read a spawn request (a list is too long)");
+    return n;
+  }
   template <typename Int>
   Int as() {
     return static_cast<Int>(number());
@@ -47,7 +53,7 @@ struct Reader {
     return std::string(take(size), size);
   }
   std::vector<std::string> texts() {
-    std::vector<std::string> list(as<std::uint32_t>());
+    std::vector<std::string> list(size());
     for (std::string& t : list) t = text();
     return list;
   }
@@ -70,6 +76,9 @@ std::string encode(const SpawnRequest& request) {
   for (std::uint64_t set : {p.capabilities.bounding, p.capabilities.effective, p.capabilities.permitted,
                             p.capabilities.inheritable, p.capabilities.ambient})
     w.number(set);
+  w.number(p.no_new_privileges);
+  w.number(p.rlimits.size());
+  for (const Rlimit& limit : p.rlimits) w.number(static_cast<std::uint64_t>(limit.resource)), w.number(limit.soft), w.number(limit.hard);
   w.number(p.terminal.has_value());
   if (p.terminal) w.number(p.terminal->rows), w.number(p.terminal->columns);
   w.number(request.filters.size());
@@ -90,18 +99,25 @@ SpawnRequest decode_spawn(const std::string& bytes) {
   p.cwd = r.text();
   p.uid = r.as<std::uint32_t>();
   p.gid = r.as<std::uint32_t>();
-  p.groups.resize(r.as<std::uint32_t>());
+  p.groups.resize(r.size());
   for (std::uint32_t& group : p.groups) group = r.as<std::uint32_t>();
   if (std::uint64_t mask = r.number(); mask != ~std::uint64_t{0}) p.umask = static_cast<std::uint32_t>(mask);
   for (std::uint64_t* set : {&p.capabilities.bounding, &p.capabilities.effective, &p.capabilities.permitted,
                              &p.capabilities.inheritable, &p.capabilities.ambient})
     *set = r.number();
+  p.no_new_privileges = r.number() != 0;
+  p.rlimits.resize(r.size());
+  for (Rlimit& limit : p.rlimits) {
+    limit.resource = r.as<int>();
+    limit.soft = r.number();
+    limit.hard = r.number();
+  }
   if (r.number()) {
     p.terminal.emplace();
     p.terminal->rows = r.as<unsigned short>();
     p.terminal->columns = r.as<unsigned short>();
   }
-  request.filters.resize(r.as<std::uint32_t>());
+  request.filters.resize(r.size());
   for (Filter& filter : request.filters) {
     filter.flags = r.as<unsigned>();
     std::string program = r.text();

@@ -76,7 +76,7 @@ Fd open_dir(const std::string& path) {
 
 std::optional<Fd> find_dir(const std::string& path) {
   int fd = ::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (fd == -1 && errno == ENOENT) return std::nullopt;
+  if (fd == -1 && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
   return Fd(check(fd, "open directory {}", path));
 }
 

@@ -58,7 +58,8 @@ Fd make_below(int root, const std::string& path, Make make, Links links) {
     Fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644));
     if (!file && errno != EEXIST) fail(errno, "make file {} inside the root", path);
   }
-  Fd made(openat2(parent.get(), name, O_PATH | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
+  // Without O_NOFOLLOW: with it, O_PATH would open a link that somebody put there just now.
+  Fd made(openat2(parent.get(), name, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
   check(made.get(), "open {} inside the root", path);
   return made;
 }

@@ -146,7 +146,7 @@ int check_main(Context& context) {
   bool as_json = false;
   Options options("check", "Print what this host can do, and the remedy for what it lacks. Exit status 1 when no session can start.");
   options.flag("--json", as_json, "as JSON");
-  if (!context.parse(options).empty()) throw UsageError("runner check: takes no arguments");
+  if (!context.parse(options).empty()) throw UsageError("check: takes no arguments");
 
   std::vector<Finding> findings{kernel(), user_namespaces(), id_mapped_mounts(), overlay(), seccomp()};
   for (Finding& f : controllers(context.cgroups())) findings.push_back(std::move(f));

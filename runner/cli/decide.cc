@@ -50,13 +50,18 @@ void look_at_volumes(plan::Config& config, plan::Host& host) {
   }
 }
 
+// A name of the policy is looked up beside the policies only: a file of that name in the caller's folder, which may be a checked-out
+// repository, must not take the place of a filter.
 std::string find_profile(const std::string& name) {
-  if (name.find('/') != std::string::npos || ::access(name.c_str(), R_OK) == 0) return name;
-  std::string file = name.size() > 5 && name.substr(name.size() - 5) == ".json" ? name : name + ".json";
+  if (name.find('/') != std::string::npos) return name;
+  std::string file = name.ends_with(".json") ? name : name + ".json";
   for (const std::string& folder : policy_folders())
     if (std::string path = folder + "/seccomp/" + file; ::access(path.c_str(), R_OK) == 0) return path;
-  return name;
+  return file;
 }
+
+// --security-opt seccomp=FILE is the caller's own, and `default.json` is there for all.
+std::string find_file_or_profile(const std::string& name) { return ::access(name.c_str(), R_OK) == 0 ? name : find_profile(name); }
 
 }  // namespace
 
@@ -82,10 +87,11 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
   std::uint64_t capabilities = plan::granted_capabilities(config, *policy, wrong);
   plan::SeccompProfiles profiles;
   oci::SeccompTarget target = oci::seccomp_target(capabilities);
-  std::vector<std::string> names = policy->seccomp;
-  names.insert(names.end(), config.seccomp_profiles.begin(), config.seccomp_profiles.end());
-  for (const std::string& name : names)
-    if (auto rules = oci::load_docker_seccomp(find_profile(name), target, wrong)) profiles.push_back(std::move(*rules));
+  std::vector<std::string> files;
+  for (const std::string& name : policy->seccomp) files.push_back(find_profile(name));
+  for (const std::string& name : config.seccomp_profiles) files.push_back(find_file_or_profile(name));
+  for (const std::string& file : files)
+    if (auto rules = oci::load_docker_seccomp(file, target, wrong)) profiles.push_back(std::move(*rules));
   if (!wrong.empty()) throw UsageError(wrong.text());
 
   auto plan = plan::make_plan(config, *policy, profiles, host, wrong);

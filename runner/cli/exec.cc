@@ -104,28 +104,23 @@ struct Pipes {
   }
 };
 
-int fail_exec(Context& context, const session::State& state, const isolate::SetupFailure& failure) {
-  report_error(context.globals, sentence(failure));
-  return state.is_session ? exit_code_for(failure) : 255;  // 255 is runc's
-}
-
-}  // namespace
-
-int exec_main(Context& context) {
+// `failed` is the exit status for what goes wrong before the command runs.
+int run_exec(Context& context, int& failed) {
   isolate::run_sealed(context.argv);
   ExecFlags flags;
   Options options("exec", "Run a further command: runner exec [flags] ID [--] COMMAND [ARG...]");
   flags.declare(options);
   std::vector<std::string> arguments = context.parse(options, true);
-  if (arguments.empty()) throw UsageError("runner exec: ID is missing");
+  if (arguments.empty()) throw UsageError("exec: ID is missing");
   session::Entry entry = context.entry(arguments[0]);
   std::vector<std::string> argv(arguments.begin() + 1, arguments.end());
   if (!argv.empty() && argv[0] == "--") argv.erase(argv.begin());
-  if (argv.empty() && flags.process.empty()) throw UsageError("runner exec: a command, or --process FILE, is missing");
+  if (argv.empty() && flags.process.empty()) throw UsageError("exec: a command, or --process FILE, is missing");
   for (const auto& [flag, value] : {std::pair("--process-label", &flags.label), {"--apparmor", &flags.apparmor}, {"--cgroup", &flags.cgroup}})
     if (!value->empty()) throw UsageError(fmt::format("{}: this version of runner cannot do that", flag));
 
   session::State state = entry.read_state();
+  if (state.is_session) failed = 125;
   session::Status status = session::status_of(state, context.cgroups());
   if (status == session::Status::Stopped || status == session::Status::Creating)
     throw std::runtime_error("cannot exec in a stopped container: container not running");
@@ -153,6 +148,7 @@ int exec_main(Context& context) {
     pipes.emplace();
     for (int i = 0; i < 3; ++i) join.stdio[i] = pipes->theirs[i].get();
   }
+  Fd signals = flags.detach ? Fd() : supervise::catch_signals();  // from here on they are for the command
   try {
     isolate::Joined joined = isolate::join(process, join);
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);
@@ -166,7 +162,24 @@ int exec_main(Context& context) {
     Exit exit = supervise::relay(joined.child, pipes ? std::move(pipes->ours) : supervise::ends_of(std::move(joined.terminal)));
     return exit.signal ? 128 + exit.signal : exit.code;
   } catch (const isolate::SetupError& error) {
-    return fail_exec(context, state, error.failure());
+    report_error(context.globals, sentence(error.failure()));
+    return state.is_session ? exit_code_for(error.failure()) : failed;
+  }
+}
+
+}  // namespace
+
+int exec_main(Context& context) {
+  int failed = 255;  // runc's
+  try {
+    return run_exec(context, failed);
+  } catch (const HelpAsked&) {
+    throw;
+  } catch (const UsageError&) {
+    throw;
+  } catch (const std::exception& error) {
+    report_error(context.globals, error.what());
+    return failed;
   }
 }
 

@@ -12,7 +12,7 @@ int kill_main(Context& context) {
   Options options("kill", "Send a signal (TERM by default) to the first process of a container or session.");
   options.flag("-a,--all", all, "to all processes");
   std::vector<std::string> arguments = context.parse(options);
-  if (arguments.empty() || arguments.size() > 2) throw UsageError("runner kill: takes an ID and at most one signal");
+  if (arguments.empty() || arguments.size() > 2) throw UsageError("kill: takes an ID and at most one signal");
   int number = signal_number(arguments.size() > 1 ? arguments[1] : "TERM");
   session::State state = context.entry(arguments[0]).read_state();
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());

@@ -12,7 +12,7 @@ int list_main(Context& context) {
   Options options("list", "List containers and sessions.");
   options.value("-f,--format", format, "table or json");
   options.flag("-q,--quiet", quiet, "ids only");
-  if (!context.parse(options).empty()) throw UsageError("runner list: takes no arguments");
+  if (!context.parse(options).empty()) throw UsageError("list: takes no arguments");
   if (format != "table" && format != "json") throw UsageError(fmt::format("--format: '{}' is neither table nor json", format));
 
   auto all = nlohmann::ordered_json::array();

@@ -33,19 +33,19 @@ std::vector<std::string> Options::parse(const std::vector<std::string>& argument
   } catch (const CLI::CallForHelp&) {
     throw HelpAsked(app.help());
   } catch (const CLI::Error& error) {
-    throw UsageError(fmt::format("runner {}: {} (see `runner {} --help`)", verb_, error.what(), verb_));
+    throw UsageError(fmt::format("{}: {} (see `runner {} --help`)", verb_, error.what(), verb_));
   }
   std::vector<std::string> rest = app.remaining();
   for (std::size_t i = 0; i < rest.size() && !(stop_at_first && i > 0); ++i)
     if (rest[i].size() > 1 && rest[i][0] == '-' && rest[i] != "--")
-      throw UsageError(fmt::format("runner {}: unknown flag {} (see `runner {} --help`)", verb_, rest[i], verb_));
+      throw UsageError(fmt::format("{}: unknown flag {} (see `runner {} --help`)", verb_, rest[i], verb_));
   return rest;
 }
 
 std::string one_argument(const std::vector<std::string>& arguments, const std::string& verb, const std::string& what) {
   if (arguments.size() == 1) return arguments[0];
-  throw UsageError(arguments.empty() ? fmt::format("runner {}: {} is missing", verb, what)
-                                     : fmt::format("runner {}: takes one {}, not also '{}'", verb, what, arguments[1]));
+  throw UsageError(arguments.empty() ? fmt::format("{}: {} is missing", verb, what)
+                                     : fmt::format("{}: takes one {}, not also '{}'", verb, what, arguments[1]));
 }
 
 }  // namespace runner::cli

@@ -12,7 +12,7 @@ int plan_main(Context& context) {
   Options options("plan", "Print what `runner run` with the same flags would do, as JSON; nothing is started.");
   flags.declare(options);
   if (auto rest = context.parse(options); !rest.empty())
-    throw UsageError(fmt::format("runner plan: '{}' stands before --; the command goes behind it", rest[0]));
+    throw UsageError(fmt::format("plan: '{}' stands before --; the command goes behind it", rest[0]));
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
   config.id = flags.name.empty() ? "s-plan" : flags.name;

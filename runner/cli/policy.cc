@@ -28,7 +28,7 @@ int policy_main(Context& context) {
     return 0;
   }
   if ((verb != "check" && verb != "explain") || arguments.size() != 2)
-    throw UsageError("runner policy: takes `check FILE`, `explain NAME|FILE` or `list`");
+    throw UsageError("policy: takes `check FILE`, `explain NAME|FILE` or `list`");
   Policy policy = load(arguments[1]);
   if (verb == "explain") fmt::print("{}", explain_policy(policy));
   else fmt::print("{}: no mistakes\n", arguments[1]);

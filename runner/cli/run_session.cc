@@ -118,7 +118,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   Options options("run", "Run a command as a session: runner run [flags] -- COMMAND [ARG...]");
   flags.declare(options);
   if (auto rest = context.parse(options); !rest.empty())
-    throw UsageError(fmt::format("runner run: '{}' stands before --; the command goes behind it", rest[0]));
+    throw UsageError(fmt::format("run: '{}' stands before --; the command goes behind it", rest[0]));
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
   config.id = flags.name.empty() ? random_id() : flags.name;

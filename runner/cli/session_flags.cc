@@ -157,7 +157,7 @@ void SessionFlags::declare(Options& o) {
 plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnostics& wrong) const {
   plan::Config config;
   if (!entrypoint.empty()) command.insert(command.begin(), entrypoint);
-  if (command.empty()) wrong.add({}, "runner run: the command behind -- is missing");
+  if (command.empty()) wrong.add({}, "run: the command behind -- is missing");
   config.argv = std::move(command);
   config.rootfs = rootfs == "host" ? rootfs : absolute(rootfs);
   config.workdir = workdir;

@@ -18,7 +18,7 @@ int spec_main(Context& context) {
   options.value("-b,--bundle", bundle, "directory of the bundle");
   // --rootless is a global flag with a value elsewhere; runc's `spec` has it as a flag.
   std::erase_if(context.arguments, [&](const std::string& word) { return word == "--rootless" && (rootless = true); });
-  if (!context.parse(options).empty()) throw UsageError("runner spec: takes no arguments");
+  if (!context.parse(options).empty()) throw UsageError("spec: takes no arguments");
   std::string path = (bundle.empty() ? "." : bundle) + "/config.json";
   if (::access(path.c_str(), F_OK) == 0) throw std::runtime_error("file config.json exists. Remove it first");
   isolate::sys::replace_file(path, oci::example_spec({rootless, ::geteuid(), ::getegid()}), 0666);
@@ -27,7 +27,7 @@ int spec_main(Context& context) {
 
 int features_main(Context& context) {
   Options options("features", "Print what this runtime supports, as the OCI specification's features document.");
-  if (!context.parse(options).empty()) throw UsageError("runner features: takes no arguments");
+  if (!context.parse(options).empty()) throw UsageError("features: takes no arguments");
   fmt::print("{}\n", oci::features_json());
   return 0;
 }

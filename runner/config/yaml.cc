@@ -6,6 +6,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
+#include <yaml-cpp/node/node.h>  // parser.h only names this class, and clang-tidy would take ours for it
 #include <yaml-cpp/parser.h>
 
 #include <cerrno>
@@ -51,7 +52,7 @@ bool changes_reading_order(char32_t c) {
   return c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
-// Empty when the character may stand in a file. yaml-cpp would take 0x04 for the end of the file, and a lone carriage
+// Empty when the character may stand in a file. 0x04 is yaml-cpp's own mark for the end of the file. A lone carriage
 // return, U+0085, U+2028 and U+2029 are line breaks to some YAML readers only.
 std::string why_refused(char32_t c, bool followed_by_newline) {
   if (c == '\t') return "a tab; indent and separate with blanks";

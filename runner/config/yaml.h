@@ -52,7 +52,7 @@ class Node {
 };
 
 struct YamlLimits {
-  std::size_t bytes = 64 * 1024;
+  std::size_t bytes = 65'536;
   int depth = 16;  // lists and mappings inside one another
 };
 

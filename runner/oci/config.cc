@@ -19,19 +19,21 @@ namespace {
 
 // Every 1.x, with or without a pre-release: 1.x is one contract, whatever of it this version knows.
 bool is_version_one(const std::string& version) {
-  if (version.rfind("1.", 0) != 0) return false;
   std::size_t at = 2;
   auto number = [&] {
     std::size_t start = at;
     while (at < version.size() && version[at] >= '0' && version[at] <= '9') ++at;
     return at > start;
   };
-  if (!number() || at == version.size() || version[at++] != '.' || !number()) return false;
+  if (version.rfind("1.", 0) != 0 || !number()) return false;
+  if (at == version.size() || version[at] != '.') return false;
+  ++at;
+  if (!number()) return false;
   if (at == version.size()) return true;
   if (version[at] != '-' && version[at] != '+') return false;
-  return at + 1 < version.size() && std::all_of(version.begin() + static_cast<std::ptrdiff_t>(at), version.end(), [](unsigned char c) {
-           return std::isalnum(c) || c == '.' || c == '-' || c == '+';
-         });
+  return at + 1 < version.size() &&
+         std::all_of(version.begin() + static_cast<std::ptrdiff_t>(at), version.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '-' || c == '+'; });
 }
 
 void read_version(json::Value config, Container& to) {
@@ -44,7 +46,8 @@ void read_annotations(json::Value config, Container& to) {
   json::Value annotations = config["annotations"].object();
   annotations.read(to.annotations);
   for (json::Value each : annotations.values())
-    if (each.key().rfind(kAnnotationPrefix, 0) == 0) each.wrong("is an annotation of runner that this version does not know");
+    if (each.key().rfind(kAnnotationPrefix, 0) == 0)
+      each.wrong("is an annotation of runner that this version does not know");
 }
 
 json::Value needed_object(json::Value field) {
@@ -82,7 +85,8 @@ void read_root(json::Value config, Container& to, const LoadOptions& options) {
 }
 
 void read_names(json::Value config, isolate::Plan& to) {
-  bool own = std::any_of(to.namespaces.begin(), to.namespaces.end(), [](const auto& n) { return n.kind == NamespaceKind::Uts; });
+  bool own = std::any_of(to.namespaces.begin(), to.namespaces.end(),
+                         [](const auto& n) { return n.kind == NamespaceKind::Uts; });
   auto read = [&](const char* key, std::string& name) {
     json::Value field = config[key];
     if (!field.read(name) || name.empty()) return;
@@ -118,7 +122,7 @@ void read_all(json::Value config, Container& to, const LoadOptions& options) {
   check_user(process, plan);
   read_names(config, plan);
   read_mounts(config, to);
-  read_devices(linux, to);              // depends on what is mounted at /dev
+  read_devices(linux, to);  // depends on what is mounted at /dev
   read_cgroup(linux, to, options);
   read_paths(linux, plan);
   read_sysctl(linux, plan, options);

@@ -39,8 +39,8 @@ void read_device(json::Value entry, isolate::Plan& to) {
   }
   if (complete && type != "p") complete = entry["major"].require(device.major) & entry["minor"].require(device.minor);
   entry["fileMode"].read(device.mode);
-  entry["uid"].read(device.uid);
-  entry["gid"].read(device.gid);
+  entry["uid"].read(device.uid, 0u, kLastId);
+  entry["gid"].read(device.gid, 0u, kLastId);
   device.mode &= ~std::uint32_t{S_IFMT};
   if (!complete) return;
   if (type == "p" && to.makes(isolate::NamespaceKind::User))
@@ -51,7 +51,8 @@ void read_device(json::Value entry, isolate::Plan& to) {
 }
 
 bool has_device_at(const isolate::Plan& plan, const std::string& path) {
-  return std::any_of(plan.devices.begin(), plan.devices.end(), [&](const Device& device) { return device.path == path; });
+  return std::any_of(plan.devices.begin(), plan.devices.end(),
+                     [&](const Device& device) { return device.path == path; });
 }
 
 }  // namespace
@@ -97,7 +98,8 @@ void read_device_rules(json::Value resources, std::vector<DeviceRule>& to) {
 // As runc: whatever the list says, every node may be made, and the default devices and terminals used.
 void add_default_device_rules(const isolate::Plan& plan, std::vector<DeviceRule>& to) {
   auto redefined = [&](const Device& device) {
-    return std::any_of(plan.devices.begin(), plan.devices.end(), [&](const Device& d) { return d.path == device.path && d != device; });
+    return std::any_of(plan.devices.begin(), plan.devices.end(),
+                       [&](const Device& d) { return d.path == device.path && d != device; });
   };
   to.push_back({true, 'c', {}, {}, "m"});
   to.push_back({true, 'b', {}, {}, "m"});

@@ -43,7 +43,7 @@ void check_id_ranges(json::Value list, const std::vector<isolate::IdRange>& rang
   // The kernel answers a bad map with EINVAL and no more: user_namespaces(7).
   constexpr std::size_t kMost = 340;
   if (ranges.size() > kMost) return list.wrong("must not have more than {} entries", kMost);
-  auto overlap = [&](std::uint32_t isolate::IdRange::*start) {
+  auto overlap = [&](std::uint32_t isolate::IdRange::* start) {
     std::vector<isolate::IdRange> sorted = ranges;
     std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) { return a.*start < b.*start; });
     for (std::size_t i = 1; i < sorted.size(); ++i)
@@ -65,7 +65,8 @@ void read_user_namespace(json::Value linux, Container& to, const LoadOptions& op
   if (!user->join.empty()) {
     // containerd and CRI-O give both the path and what they believe is its map.
     if (!uids.blank() || !gids.blank())
-      warn(to.warnings, "{}: ignoring the id mappings beside it: the user namespace that is joined has its own", linux.name());
+      warn(to.warnings, "{}: ignoring the id mappings beside it: the user namespace that is joined has its own",
+           linux.name());
     return;
   }
   for (json::Value each : {uids, gids})
@@ -114,7 +115,8 @@ void check_sysctl(json::Value field, const std::string& key, const isolate::Plan
   if (belongs_to_ipc(key)) {
     if (!find_namespace(plan, NamespaceKind::Ipc)) field.wrong("is not allowed in the host's ipc namespace");
   } else if (key.rfind("net.", 0) == 0) {
-    if (is_host_network(find_namespace(plan, NamespaceKind::Network), options)) field.wrong("is not allowed in the host's network namespace");
+    if (is_host_network(find_namespace(plan, NamespaceKind::Network), options))
+      field.wrong("is not allowed in the host's network namespace");
   } else if (key == "kernel.hostname" && find_namespace(plan, NamespaceKind::Uts)) {
     field.wrong("is not allowed: it is the same as the field hostname");
   } else if (key != "kernel.domainname" || !find_namespace(plan, NamespaceKind::Uts)) {
@@ -138,8 +140,10 @@ void read_id_ranges(json::Value list, std::vector<isolate::IdRange>& to) {
     if (!entry || !(entry["containerID"].require(range.inside) & entry["hostID"].require(range.outside) &
                     entry["size"].require(range.count, 1u, ~0u)))
       continue;
-    if (range.count - 1 > ~0u - std::max(range.inside, range.outside)) entry.wrong("goes beyond the last id");
-    else to.push_back(range);
+    if (std::uint64_t{std::max(range.inside, range.outside)} + range.count - 1 > kLastId)
+      entry.wrong("goes beyond the last id");
+    else
+      to.push_back(range);
   }
   check_id_ranges(list, to);
 }
@@ -148,8 +152,10 @@ void read_namespaces(json::Value linux, Container& to, const LoadOptions& option
   for (json::Value each : linux["namespaces"].array().values()) read_namespace(each.object(), to.plan);
   const isolate::Namespace* mount = find_namespace(to.plan, NamespaceKind::Mount);
   // Otherwise the container's root would become that of everybody in the namespace: on the host, of the host.
-  if (!mount) linux["namespaces"].wrong("must have a mount namespace");
-  else if (!mount->join.empty()) linux["namespaces"].wrong("must make its own mount namespace: {} cannot be joined", quoted(mount->join));
+  if (!mount)
+    linux["namespaces"].wrong("must have a mount namespace");
+  else if (!mount->join.empty())
+    linux["namespaces"].wrong("must make its own mount namespace: {} cannot be joined", quoted(mount->join));
   read_user_namespace(linux, to, options);
 }
 
@@ -163,7 +169,8 @@ void read_paths(json::Value linux, isolate::Plan& to) {
   if (!option || option->effect != MountEffect::Propagation)
     return field.wrong("must be shared, slave, private or unbindable, not {}", quoted(propagation));
   // Without a pivot the host's mounts stay below the new root: unmounting them there must not reach the host.
-  if (!to.root.pivot && (option->flag & MS_PRIVATE)) return field.wrong("{} is not safe without pivot_root", propagation);
+  if (!to.root.pivot && (option->flag & MS_PRIVATE))
+    return field.wrong("{} is not safe without pivot_root", propagation);
   to.root.propagation = option->flag;
 }
 

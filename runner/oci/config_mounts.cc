@@ -21,7 +21,7 @@ namespace {
 constexpr std::uint64_t kAccessTime = MOUNT_ATTR__ATIME;
 
 struct Reading {
-  json::Value entry;        // of the list
+  json::Value entry;  // of the list
   Container& to;
   isolate::Mount mount;
   std::string type, source;
@@ -60,9 +60,11 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
   if (!option) return add_data(field, text, reading);
   switch (option->effect) {
     case MountEffect::Attribute:
-    case MountEffect::AccessTime: return set_attribute(*option, mount);
+    case MountEffect::AccessTime:
+      return set_attribute(*option, mount);
     case MountEffect::Propagation:
-      if (mount.propagation && mount.propagation != option->flag) return field.wrong("{} cannot be combined with the one before", text);
+      if (mount.propagation && mount.propagation != option->flag)
+        return field.wrong("{} cannot be combined with the one before", text);
       mount.propagation = option->flag;
       return;
     case MountEffect::Bind: {
@@ -71,15 +73,20 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
       return;
     }
     case MountEffect::Superblock:
-      if (auto* fs = std::get_if<FileSystem>(&mount.what)) fs->options.emplace_back(text, "");
-      else warn(reading.to.warnings, "{}: ignoring {}: it belongs to a file system, and not to a bind of it", field.name(), text);
+      if (auto* fs = std::get_if<FileSystem>(&mount.what))
+        fs->options.emplace_back(text, "");
+      else
+        warn(reading.to.warnings, "{}: ignoring {}: it belongs to a file system, and not to a bind of it", field.name(),
+             text);
       return;
     case MountEffect::IdMap:
       reading.wants_id_map = true;
       reading.id_map_recursive |= option->recursive;
       return;
-    case MountEffect::Nothing: return;
-    case MountEffect::Refused: return field.wrong("{} is not supported by this version", text);
+    case MountEffect::Nothing:
+      return;
+    case MountEffect::Refused:
+      return field.wrong("{} is not supported by this version", text);
   }
 }
 
@@ -103,13 +110,16 @@ void choose_what(const std::vector<std::string>& options, Reading& reading) {
     Bind bind;
     bind.from = reading.source;
     bind.recursive = false;
-    if (bind.from.empty()) reading.entry["source"].wrong("is missing: a bind needs it");
-    else if (bind.from[0] != '/') bind.from = reading.to.bundle + "/" + bind.from;
+    if (bind.from.empty())
+      reading.entry["source"].wrong("is missing: a bind needs it");
+    else if (bind.from[0] != '/')
+      bind.from = reading.to.bundle + "/" + bind.from;
     reading.mount.what = std::move(bind);
   } else if (reading.type == "cgroup" || reading.type == "cgroup2") {
     reading.mount.what = CgroupView{};
   } else {
-    if (reading.type.empty() || reading.type == "none") reading.entry["type"].wrong("is missing: only a bind can do without");
+    if (reading.type.empty() || reading.type == "none")
+      reading.entry["type"].wrong("is missing: only a bind can do without");
     reading.mount.what = FileSystem{reading.type, reading.source, {}};
   }
 }
@@ -122,7 +132,8 @@ void read_id_map(Reading& reading) {
   if (!bind) return reading.entry.wrong("can only be id-mapped when it is a bind");
   if (!reading.to.plan.privileged_start) return reading.entry.wrong("can only be id-mapped by root");
   if (reading.id_map_recursive && bind->recursive)
-    return reading.entry.wrong("ridmap with rbind is not supported by this version: use idmap, or bind the mounts below one by one");
+    return reading.entry.wrong(
+        "ridmap with rbind is not supported by this version: use idmap, or bind the mounts below one by one");
   if (own) {
     for (json::Value each : {uids, gids})
       if (each.blank()) each.wrong("is missing: an id-mapped mount needs both maps");
@@ -130,7 +141,8 @@ void read_id_map(Reading& reading) {
     read_id_ranges(gids, bind->ids.gids);
   } else {
     if (!reading.to.plan.makes(NamespaceKind::User))
-      return reading.entry.wrong("has the option idmap: it needs uidMappings and gidMappings, or a new user namespace to take them from");
+      return reading.entry.wrong(
+          "has the option idmap: it needs uidMappings and gidMappings, or a new user namespace to take them from");
     bind->ids = reading.to.plan.ids;
   }
 }
@@ -149,7 +161,8 @@ void drop_unmapped_group(FileSystem& fs, const isolate::Plan& plan) {
     std::uint32_t gid = 0;
     const std::string& text = option.second;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), gid);
-    return option.first == "gid" && error == std::errc() && end == text.data() + text.size() && !maps(plan.ids.gids, gid);
+    return option.first == "gid" && error == std::errc() && end == text.data() + text.size() &&
+           !maps(plan.ids.gids, gid);
   });
 }
 
@@ -159,7 +172,8 @@ void finish(Reading& reading) {
   if (auto* fs = std::get_if<FileSystem>(&mount.what)) {
     drop_unmapped_group(*fs, reading.to.plan);
     // A device may be one that can only be opened for reading.
-    if (mount.set & MOUNT_ATTR_RDONLY && !fs->source.empty() && fs->source[0] == '/') fs->options.emplace_back("ro", "");
+    if (mount.set & MOUNT_ATTR_RDONLY && !fs->source.empty() && fs->source[0] == '/')
+      fs->options.emplace_back("ro", "");
     // Nodes are still to be made in it.
     if (mount.to == "/dev" && mount.set & MOUNT_ATTR_RDONLY) {
       mount.set &= ~std::uint64_t{MOUNT_ATTR_RDONLY};

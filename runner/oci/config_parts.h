@@ -10,6 +10,9 @@
 
 namespace runner::oci {
 
+/// The one behind it is -1, which means "leave it" to setresuid(2) and chown(2): who asks for it would stay root.
+inline constexpr std::uint32_t kLastId = 4294967294;
+
 using Warnings = std::vector<std::string>;
 
 template <typename... Args>
@@ -28,7 +31,8 @@ std::string absolute_path(json::Value field, const std::string& path);
 bool maps(const std::vector<isolate::IdRange>& ranges, std::uint32_t id);
 
 // config_process.cc
-void read_process(json::Value process, isolate::Process& to, const isolate::Capabilities& otherwise, Warnings& warnings);
+void read_process(json::Value process, isolate::Process& to, const isolate::Capabilities& otherwise,
+                  Warnings& warnings);
 
 // config_linux.cc
 void read_namespaces(json::Value linux, Container& to, const LoadOptions& options);

@@ -16,18 +16,18 @@ using json::quoted;
 namespace {
 
 constexpr std::pair<const char*, int> kRlimits[] = {
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},     {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},   {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},         {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
     {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},   {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME}, {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},       {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},     {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
     {"RLIMIT_STACK", RLIMIT_STACK}};
 
 void read_user(json::Value user, isolate::Process& to) {
-  user["uid"].read(to.uid);
-  user["gid"].read(to.gid);
+  user["uid"].read(to.uid, 0u, kLastId);
+  user["gid"].read(to.gid, 0u, kLastId);
   user["umask"].read(to.umask, 0u, 0777u);
-  user["additionalGids"].read(to.groups);
+  user["additionalGids"].read(to.groups, 0u, kLastId);
   constexpr std::size_t kMostGroups = 65536;  // NGROUPS_MAX
   if (to.groups.size() > kMostGroups) user["additionalGids"].wrong("must not be more than {} groups", kMostGroups);
 }
@@ -40,7 +40,8 @@ void read_environment(json::Value field, std::vector<std::string>& to) {
   std::size_t i = 0;
   for (json::Value each : field.values()) {
     std::size_t equals = list[i].find('=');
-    if (equals == 0 || equals == std::string::npos) each.wrong("must have the form NAME=value, not {}", quoted(list[i]));
+    if (equals == 0 || equals == std::string::npos)
+      each.wrong("must have the form NAME=value, not {}", quoted(list[i]));
     last[std::string_view(list[i]).substr(0, equals)] = i;
     ++i;
   }
@@ -54,8 +55,10 @@ std::uint64_t read_capability_set(json::Value field, std::string& unknown) {
   std::uint64_t set = 0;
   for (const std::string& name : names) {
     int number = name.rfind("CAP_", 0) == 0 ? isolate::capability_number(name) : -1;
-    if (number >= 0) set |= std::uint64_t{1} << number;
-    else if (unknown.size() < 1000) unknown += (unknown.empty() ? "" : ", ") + quoted(name);
+    if (number >= 0)
+      set |= std::uint64_t{1} << number;
+    else if (unknown.size() < 1000)
+      unknown += (unknown.empty() ? "" : ", ") + quoted(name);
   }
   return set;
 }
@@ -75,7 +78,8 @@ void read_capabilities(json::Value field, isolate::Capabilities& to, Warnings& w
   to.permitted = read_capability_set(field["permitted"], unknown);
   // capabilities(7): a capability is only ambient while it is both permitted and inheritable. Engines list more.
   to.ambient = read_capability_set(field["ambient"], unknown) & to.permitted & to.inheritable;
-  if (!unknown.empty()) warn(warnings, "{}: ignoring capabilities that this kernel does not know: {}", field.name(), unknown);
+  if (!unknown.empty())
+    warn(warnings, "{}: ignoring capabilities that this kernel does not know: {}", field.name(), unknown);
   // capset(2) would answer EPERM to either, when it is too late to say why.
   if (std::uint64_t extra = to.effective & ~to.permitted)
     field["effective"].wrong("must not hold what is not permitted: {}", names_of(extra));
@@ -117,7 +121,8 @@ void read_terminal(json::Value process, isolate::Process& to) {
 
 }  // namespace
 
-void read_process(json::Value process, isolate::Process& to, const isolate::Capabilities& otherwise, Warnings& warnings) {
+void read_process(json::Value process, isolate::Process& to, const isolate::Capabilities& otherwise,
+                  Warnings& warnings) {
   read_terminal(process, to);
   read_user(process["user"].object(), to);
   if (process["args"].require(to.argv) && to.argv.empty()) process["args"].wrong("must not be empty");
@@ -125,8 +130,10 @@ void read_process(json::Value process, isolate::Process& to, const isolate::Capa
   if (process["cwd"].require(to.cwd) && (to.cwd.empty() || to.cwd[0] != '/'))
     process["cwd"].wrong("must be an absolute path, not {}", quoted(to.cwd));
   json::Value capabilities = process["capabilities"].object();
-  if (capabilities) read_capabilities(capabilities, to.capabilities, warnings);
-  else to.capabilities = otherwise;
+  if (capabilities)
+    read_capabilities(capabilities, to.capabilities, warnings);
+  else
+    to.capabilities = otherwise;
   to.no_new_privileges = false;  // the specification's default, and not that of a session
   process["noNewPrivileges"].read(to.no_new_privileges);
   read_rlimits(process["rlimits"], to.rlimits);
@@ -138,8 +145,9 @@ void read_process(json::Value process, isolate::Process& to, const isolate::Capa
   refuse(process["execCPUAffinity"]);
 }
 
-std::optional<isolate::Process> read_process(std::string_view text, const std::string& name, const isolate::Capabilities& otherwise,
-                                             std::vector<std::string>& warnings, Diagnostics& wrong) {
+std::optional<isolate::Process> read_process(std::string_view text, const std::string& name,
+                                             const isolate::Capabilities& otherwise, std::vector<std::string>& warnings,
+                                             Diagnostics& wrong) {
   std::size_t before = wrong.entries().size();
   json::Document document(text, name, wrong);
   if (!document) return std::nullopt;

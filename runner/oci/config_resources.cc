@@ -46,8 +46,10 @@ void read_cpu(json::Value cpu, Limits& to) {
   if (cpu["shares"].read(to.cpu_shares) && *to.cpu_shares == 0) to.cpu_shares.reset();
   if (cpu["period"].read(to.cpu_period) && *to.cpu_period == 0) to.cpu_period.reset();
   if (cpu["quota"].read(to.cpu_quota)) {
-    if (*to.cpu_quota == 0) to.cpu_quota.reset();
-    else to.cpu_quota = std::max<std::int64_t>(*to.cpu_quota, -1);  // every negative number is "no limit"
+    if (*to.cpu_quota == 0)
+      to.cpu_quota.reset();
+    else
+      to.cpu_quota = std::max<std::int64_t>(*to.cpu_quota, -1);  // every negative number is "no limit"
   }
   cpu["cpus"].read(to.cpuset_cpus);
   cpu["mems"].read(to.cpuset_mems);
@@ -67,12 +69,14 @@ void read_cpu(json::Value cpu, Limits& to) {
 using IoLimits = std::map<std::pair<std::uint32_t, std::uint32_t>, IoLimit>;
 
 // Four lists of {device, rate} become one line for each device.
-void read_throttle(json::Value list, std::optional<std::uint64_t> IoLimit::*rate, IoLimits& to) {
+void read_throttle(json::Value list, std::optional<std::uint64_t> IoLimit::* rate, IoLimits& to) {
   for (json::Value each : list.array().values()) {
     json::Value entry = each.object();
     IoLimit limit;
     std::uint64_t value = 0;
-    if (!entry || !(entry["major"].require(limit.major) & entry["minor"].require(limit.minor) & entry["rate"].require(value))) continue;
+    if (!entry ||
+        !(entry["major"].require(limit.major) & entry["minor"].require(limit.minor) & entry["rate"].require(value)))
+      continue;
     to.emplace(std::pair(limit.major, limit.minor), limit).first->second.*rate = value;
   }
 }
@@ -83,7 +87,8 @@ void read_block_io(json::Value block, Limits& to, Warnings& warnings) {
     if (weight < 10 || weight > 1000) block["weight"].wrong("must be a number from 10 to 1000, not {}", weight);
     to.io_weight = weight;
   }
-  if (block["leafWeight"].read(leaf) && leaf) warn(warnings, "{}: ignored: cgroup v2 does not have it", block["leafWeight"].name());
+  if (block["leafWeight"].read(leaf) && leaf)
+    warn(warnings, "{}: ignored: cgroup v2 does not have it", block["leafWeight"].name());
   refuse(block["weightDevice"]);
   IoLimits limits;
   read_throttle(block["throttleReadBpsDevice"], &IoLimit::read_bytes, limits);
@@ -109,8 +114,10 @@ void read_limits(json::Value resources, Limits& to, Warnings& warnings) {
   read_memory(resources["memory"].object(), to, warnings);
   read_cpu(resources["cpu"].object(), to);
   if (resources["pids"].object()["limit"].read(to.pids)) {
-    if (*to.pids == 0) to.pids.reset();
-    else to.pids = std::max<std::int64_t>(*to.pids, -1);
+    if (*to.pids == 0)
+      to.pids.reset();
+    else
+      to.pids = std::max<std::int64_t>(*to.pids, -1);
   }
   read_block_io(resources["blockIO"].object(), to, warnings);
   refuse(resources["hugepageLimits"]);
@@ -125,15 +132,19 @@ void read_limits(json::Value resources, Limits& to, Warnings& warnings) {
 
 void check_swap(json::Value memory, const Limits& limits) {
   if (limits.memory_and_swap.value_or(-1) < 0) return;
-  if (limits.memory.value_or(-1) < 0) memory["swap"].wrong("needs a limit of memory beside it");
-  else if (*limits.memory_and_swap < *limits.memory) memory["swap"].wrong("is memory and swap together: it must not be below the limit of memory");
+  if (limits.memory.value_or(-1) < 0)
+    memory["swap"].wrong("needs a limit of memory beside it");
+  else if (*limits.memory_and_swap < *limits.memory)
+    memory["swap"].wrong("is memory and swap together: it must not be below the limit of memory");
 }
 
 std::string read_path(json::Value field, const LoadOptions& options) {
   std::string path;
   field.read(path);
   if (options.systemd_cgroup) {
-    field.wrong("cannot be applied: this version has no systemd cgroups (leave out --systemd-cgroup, or use the cgroupfs manager)");
+    field.wrong(
+        "cannot be applied: this version has no systemd cgroups (leave out --systemd-cgroup, or use the cgroupfs "
+        "manager)");
     return {};
   }
   if (path.empty()) return "/" + options.id;
@@ -157,7 +168,8 @@ void read_cgroup(json::Value linux, Container& to, const LoadOptions& options) {
   read_limits(resources, cgroup.limits, to.warnings);
   check_swap(resources["memory"].object(), cgroup.limits);
   if (options.cgroups_disabled) {
-    if (limits_something(cgroup.limits)) resources.wrong("cannot be applied without cgroups (--cgroup-manager disabled)");
+    if (limits_something(cgroup.limits))
+      resources.wrong("cannot be applied without cgroups (--cgroup-manager disabled)");
     cgroup = {};
     return;
   }

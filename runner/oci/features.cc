@@ -30,7 +30,8 @@ std::vector<std::string> capability_names() {
 }  // namespace
 
 const std::vector<std::string>& hook_names() {
-  static const std::vector<std::string> names{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"};
+  static const std::vector<std::string> names{"prestart",       "createRuntime", "createContainer",
+                                              "startContainer", "poststart",     "poststop"};
   return names;
 }
 
@@ -62,7 +63,7 @@ std::string features_json() {
       // By prefix: all annotations of our own change what a container may do.
       {"potentiallyUnsafeConfigAnnotations", Json::array({kAnnotationPrefix})},
   };
-  return features.dump(4) + "\n";
+  return features.dump(4);
 }
 
 }  // namespace runner::oci

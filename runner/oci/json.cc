@@ -15,10 +15,13 @@ namespace runner::oci::json {
 
 namespace {
 
-constexpr const char* kKindNames[] = {"null", "a bool", "a number", "a number", "a number", "text", "a list", "an object"};
+constexpr const char* kKindNames[] = {"null",     "a bool", "a number", "a number",
+                                      "a number", "text",   "a list",   "an object"};
 
 bool is_word(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+  constexpr std::size_t kLongest = 64;
+  return !text.empty() && text.size() <= kLongest &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
 // "[json.exception.parse_error.101] parse error at line 2, column 8: syntax error while ..." -> "syntax error while ..."
@@ -28,7 +31,8 @@ std::string reason_of(const char* what) {
   if (text.rfind("parse error at ", 0) == 0) text.erase(0, std::min(text.find(": "), text.size() - 2) + 2);
   // It repeats the text it stumbled over, whatever is in it.
   if (std::size_t read = text.find("; last read: "); read != std::string::npos) text.erase(read);
-  return text;
+  constexpr std::size_t kLongest = 300;  // a number too large is repeated with all its digits
+  return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
 }
 
 }  // namespace
@@ -114,7 +118,8 @@ class Builder {
     std::uint32_t count = nodes()[object].count, end = static_cast<std::uint32_t>(nodes().size());
     keys_.clear();
     for (std::uint32_t at = object + 1; at < end; at = nodes()[at].end) {
-      if (count <= kFew && std::find(keys_.begin(), keys_.end(), nodes()[at].key) != keys_.end()) return repeated(object, nodes()[at].key);
+      if (count <= kFew && std::find(keys_.begin(), keys_.end(), nodes()[at].key) != keys_.end())
+        return repeated(object, nodes()[at].key);
       keys_.push_back(nodes()[at].key);
     }
     if (count <= kFew) return false;
@@ -125,7 +130,8 @@ class Builder {
 
   bool repeated(std::uint32_t object, std::string_view key) {
     std::string name = document_.name_of(object);
-    document_.wrong_.add({document_.name_}, "{}{}the key {} is there twice", name, name.empty() ? "" : ": ", quoted(key));
+    document_.wrong_.add({document_.name_}, "{}{}the key {} is there twice", name, name.empty() ? "" : ": ",
+                         quoted(key));
     return true;
   }
 
@@ -138,7 +144,8 @@ class Builder {
   std::vector<std::string_view> keys_;
 };
 
-Document::Document(std::string_view text, std::string name, Diagnostics& wrong) : name_(std::move(name)), wrong_(wrong) {
+Document::Document(std::string_view text, std::string name, Diagnostics& wrong)
+    : name_(std::move(name)), wrong_(wrong) {
   if (text.size() > kLargestText) {
     wrong_.add({name_}, "is larger than {} bytes", kLargestText);
     return;
@@ -155,9 +162,12 @@ std::string Document::name_of(std::uint32_t node) const {
   std::string name;
   for (auto step = way.rbegin(); step != way.rend(); ++step) {
     const Node& each = nodes_[*step];
-    if (nodes_[each.parent].kind == Kind::Array) name += fmt::format("[{}]", each.index);
-    else if (is_word(each.key)) name += (name.empty() ? "" : ".") + std::string(each.key);
-    else name += "[" + quoted(each.key) + "]";
+    if (nodes_[each.parent].kind == Kind::Array)
+      name += fmt::format("[{}]", each.index);
+    else if (is_word(each.key))
+      name += (name.empty() ? "" : ".") + std::string(each.key);
+    else
+      name += "[" + quoted(each.key) + "]";
   }
   return name;
 }
@@ -242,9 +252,12 @@ bool Value::read(std::map<std::string, std::string>& to) const {
   bool good = true;
   for (Value each : values()) {
     std::string value;
-    if (each.key().find('\0') != std::string_view::npos) each.wrong("must not have a NUL character in its name"), good = false;
-    else if (each.require(value)) map.emplace(each.key(), std::move(value));
-    else good = false;
+    if (each.key().find('\0') != std::string_view::npos)
+      each.wrong("must not have a NUL character in its name"), good = false;
+    else if (each.require(value))
+      map.emplace(each.key(), std::move(value));
+    else
+      good = false;
   }
   if (good) to = std::move(map);
   return good;
@@ -253,9 +266,12 @@ bool Value::read(std::map<std::string, std::string>& to) const {
 bool Value::read_unsigned(std::uint64_t& bits, std::uint64_t least, std::uint64_t most) const {
   if (!*this) return false;
   if (node().kind == Kind::Unsigned && node().bits >= least && node().bits <= most) return bits = node().bits, true;
-  if (node().kind == Kind::Unsigned) wrong("must be a number from {} to {}, not {}", least, most, node().bits);
-  else if (node().kind == Kind::Integer) wrong("must be a number from {} to {}, not {}", least, most, static_cast<std::int64_t>(node().bits));
-  else wrong_kind("a whole number");
+  if (node().kind == Kind::Unsigned)
+    wrong("must be a number from {} to {}, not {}", least, most, node().bits);
+  else if (node().kind == Kind::Integer)
+    wrong("must be a number from {} to {}, not {}", least, most, static_cast<std::int64_t>(node().bits));
+  else
+    wrong_kind("a whole number");
   return false;
 }
 
@@ -264,15 +280,20 @@ bool Value::read_integer(std::uint64_t& bits, std::int64_t least, std::int64_t m
   auto value = static_cast<std::int64_t>(node().bits);
   bool fits = node().kind == Kind::Integer || (node().kind == Kind::Unsigned && value >= 0);
   if (fits && value >= least && value <= most) return bits = node().bits, true;
-  if (fits) wrong("must be a number from {} to {}, not {}", least, most, value);
-  else if (node().kind == Kind::Unsigned) wrong("must be a number from {} to {}, not {}", least, most, node().bits);
-  else wrong_kind("a whole number");
+  if (fits)
+    wrong("must be a number from {} to {}, not {}", least, most, value);
+  else if (node().kind == Kind::Unsigned)
+    wrong("must be a number from {} to {}, not {}", least, most, node().bits);
+  else
+    wrong_kind("a whole number");
   return false;
 }
 
 void Value::wrong_kind(const char* wanted) const {
-  if (node().kind == Kind::Real) wrong("must be {}, and within 64 bits", wanted);
-  else wrong("must be {}, not {}", wanted, kKindNames[static_cast<int>(node().kind)]);
+  if (node().kind == Kind::Real)
+    wrong("must be {}, and within 64 bits", wanted);
+  else
+    wrong("must be {}, not {}", wanted, kKindNames[static_cast<int>(node().kind)]);
 }
 
 void Value::complain(const std::string& text) const {
@@ -280,17 +301,20 @@ void Value::complain(const std::string& text) const {
   if (++document_->mistakes_ > kMostMistakes) return;
   std::string where = name();
   document_->wrong_.add({document_->name_}, "{}{}{}", where, where.empty() ? "" : ": ", text);
-  if (document_->mistakes_ == kMostMistakes) document_->wrong_.add({document_->name_}, "has more mistakes; the rest is not listed");
+  if (document_->mistakes_ == kMostMistakes)
+    document_->wrong_.add({document_->name_}, "has more mistakes; the rest is not listed");
 }
 
 std::optional<std::string> read_text(const std::string& path, Diagnostics& wrong) {
   isolate::sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info;
-  if (!file || ::fstat(file.get(), &info) == -1) return wrong.add({path}, "{}", isolate::sys::error_text(errno)), std::nullopt;
+  if (!file || ::fstat(file.get(), &info) == -1)
+    return wrong.add({path}, "{}", isolate::sys::error_text(errno)), std::nullopt;
   if (S_ISDIR(info.st_mode)) return wrong.add({path}, "is a directory"), std::nullopt;
   std::string text;
   text.resize(S_ISREG(info.st_mode) && info.st_size >= 0 && info.st_size < static_cast<off_t>(kLargestText)
-                  ? static_cast<std::size_t>(info.st_size) + 1 : kLargestText + 1);
+                  ? static_cast<std::size_t>(info.st_size) + 1
+                  : kLargestText + 1);
   std::size_t size = 0;
   while (size < text.size()) {
     ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
@@ -309,9 +333,17 @@ std::string quoted(std::string_view text) {
   std::size_t most = std::min<std::size_t>(text.size(), 200);
   while (most > 0 && most < text.size() && (text[most] & 0xc0) == 0x80) --most;  // not within a character of UTF-8
   std::string safe = "'";
-  for (unsigned char c : text.substr(0, most)) {
-    if (c < 0x20 || c == 0x7f) safe += fmt::format("\\x{:02x}", c);
-    else safe += static_cast<char>(c);
+  std::size_t escape_until = 0;
+  for (std::size_t i = 0; i < most; ++i) {
+    auto c = static_cast<unsigned char>(text[i]), next = static_cast<unsigned char>(i + 1 < most ? text[i + 1] : 0);
+    if (c < 0x20 || c == 0x7f) escape_until = i + 1;
+    if (c == 0xc2 && next < 0xa0) escape_until = i + 2;  // U+0080 to U+009F: controls as well
+    if (c == 0xe2 && (next == 0x80 || next == 0x81))
+      escape_until = i + 3;  // U+2000 to U+207F: with the marks that turn text around
+    if (i < escape_until)
+      safe += fmt::format("\\x{:02x}", c);
+    else
+      safe += static_cast<char>(c);
   }
   return safe + (most < text.size() ? "...'" : "'");
 }

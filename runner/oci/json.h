@@ -28,10 +28,10 @@ inline constexpr std::size_t kMostMistakes = 100;
 enum class Kind : std::uint8_t { Null, Bool, Integer, Unsigned, Real, Text, Array, Object };
 
 struct Node {
-  std::string_view key;   // in the object around it
-  std::string_view text;  // of Kind::Text
-  std::uint64_t bits = 0; // of a bool or a whole number; Integer is two's complement
-  std::uint32_t end = 0;  // the first node behind this one and all it holds
+  std::string_view key;    // in the object around it
+  std::string_view text;   // of Kind::Text
+  std::uint64_t bits = 0;  // of a bool or a whole number; Integer is two's complement
+  std::uint32_t end = 0;   // the first node behind this one and all it holds
   std::uint32_t parent = 0;
   std::uint32_t index = 0;  // among its parent's children
   std::uint32_t count = 0;  // of its own children
@@ -47,11 +47,11 @@ class Value {
  public:
   explicit operator bool() const { return node_ != kMissing; }
   bool is(Kind kind) const;
-  std::string_view key() const;                   ///< its name in the object around it
-  std::string name() const;                       ///< "process.args[0]"
-  Value operator[](std::string_view key) const;   ///< of an object; missing when this is none
-  std::size_t size() const;                       ///< how many values it holds; 0 for text and numbers
-  bool blank() const;                             ///< missing, "", [] or {}
+  std::string_view key() const;                  ///< its name in the object around it
+  std::string name() const;                      ///< "process.args[0]"
+  Value operator[](std::string_view key) const;  ///< of an object; missing when this is none
+  std::size_t size() const;                      ///< how many values it holds; 0 for text and numbers
+  bool blank() const;                            ///< missing, "", [] or {}
 
   Value object() const;     ///< itself; missing, and a mistake, when it is something else
   Value array() const;      ///< likewise
@@ -71,10 +71,11 @@ class Value {
     return good;
   }
   template <std::integral T>
-  bool read(std::vector<T>& to) const;
+  bool read(std::vector<T>& to, T least = std::numeric_limits<T>::min(), T most = std::numeric_limits<T>::max()) const;
   template <typename T>
     requires(!requires(T t) { t.clear(); })
-  bool read(std::optional<T>& to, T least = std::numeric_limits<T>::min(), T most = std::numeric_limits<T>::max()) const {
+  bool read(std::optional<T>& to, T least = std::numeric_limits<T>::min(),
+            T most = std::numeric_limits<T>::max()) const {
     T value;
     if (!read(value, least, most)) return false;
     to = value;
@@ -131,7 +132,8 @@ class Children {
 
  private:
   friend class Value;
-  Children(const Document* document, std::uint32_t first, std::uint32_t end) : document_(document), first_(first), end_(end) {}
+  Children(const Document* document, std::uint32_t first, std::uint32_t end)
+      : document_(document), first_(first), end_(end) {}
   const Document* document_;
   std::uint32_t first_, end_;
 };
@@ -167,13 +169,13 @@ std::optional<std::string> read_text(const std::string& path, Diagnostics& wrong
 std::string quoted(std::string_view text);
 
 template <std::integral T>
-bool Value::read(std::vector<T>& to) const {
+bool Value::read(std::vector<T>& to, T least, T most) const {
   if (!array()) return false;
   std::vector<T> list;
   bool good = true;
   for (Value each : values()) {
     T value{};
-    good &= each.require(value);
+    good &= each.require(value, least, most);
     list.push_back(value);
   }
   if (good) to = std::move(list);

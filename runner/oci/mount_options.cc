@@ -80,12 +80,14 @@ constexpr MountOption kOptions[] = {
     {"unbindable", Propagation, MS_UNBINDABLE},
 };
 
-static_assert(std::is_sorted(std::begin(kOptions), std::end(kOptions), [](const auto& a, const auto& b) { return a.name < b.name; }));
+static_assert(std::is_sorted(std::begin(kOptions), std::end(kOptions),
+                             [](const auto& a, const auto& b) { return a.name < b.name; }));
 
 }  // namespace
 
 const MountOption* find_mount_option(std::string_view name) {
-  auto at = std::lower_bound(std::begin(kOptions), std::end(kOptions), name, [](const auto& a, std::string_view b) { return a.name < b; });
+  auto at = std::lower_bound(std::begin(kOptions), std::end(kOptions), name,
+                             [](const auto& a, std::string_view b) { return a.name < b; });
   return at != std::end(kOptions) && at->name == name ? at : nullptr;
 }
 

@@ -14,10 +14,10 @@ enum class MountEffect {
   AccessTime,   // one value of the field MOUNT_ATTR__ATIME
   Propagation,  // MS_PRIVATE, MS_SLAVE, ...
   Bind,
-  Superblock,   // a flag that belongs to a new file system, by the same name
+  Superblock,  // a flag that belongs to a new file system, by the same name
   IdMap,
-  Nothing,      // long without effect in the kernel
-  Refused,      // known, and not built yet
+  Nothing,  // long without effect in the kernel
+  Refused,  // known, and not built yet
 };
 
 struct MountOption {

@@ -12,7 +12,7 @@
 namespace runner::oci {
 
 /// Only what the text names is in the answer. A device list is as it stands there, without the default devices.
-std::optional<isolate::Limits> read_resources(std::string_view text, const std::string& name, std::vector<std::string>& warnings,
-                                              Diagnostics& wrong);
+std::optional<isolate::Limits> read_resources(std::string_view text, const std::string& name,
+                                              std::vector<std::string>& warnings, Diagnostics& wrong);
 
 }  // namespace runner::oci

@@ -1,6 +1,7 @@
 #include "runner/oci/seccomp_words.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace runner::oci {
 
@@ -21,16 +22,17 @@ constexpr std::pair<std::string_view, SeccompAction> kActions[] = {
     {"SCMP_ACT_TRAP", SeccompAction::Trap},
 };
 
-constexpr std::string_view kOperators[] = {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",        "SCMP_CMP_LE",
+constexpr std::string_view kOperators[] = {"SCMP_CMP_EQ", "SCMP_CMP_GE",        "SCMP_CMP_GT", "SCMP_CMP_LE",
                                            "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"};
 
 constexpr std::string_view kArchitectures[] = {
-    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM",      "SCMP_ARCH_MIPS",     "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",  "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_PPC",     "SCMP_ARCH_PPC64",    "SCMP_ARCH_PPC64LE",  "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",   "SCMP_ARCH_X32",      "SCMP_ARCH_X86",      "SCMP_ARCH_X86_64"};
+    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM",      "SCMP_ARCH_MIPS",        "SCMP_ARCH_MIPS64",  "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",  "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC",  "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",     "SCMP_ARCH_PPC64",    "SCMP_ARCH_PPC64LE",     "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",   "SCMP_ARCH_X32",      "SCMP_ARCH_X86",         "SCMP_ARCH_X86_64"};
 
-constexpr std::string_view kFlags[] = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"};
+constexpr std::string_view kFlags[] = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                                       "SECCOMP_FILTER_FLAG_TSYNC"};
 
 template <typename Table>
 bool holds(const Table& table, std::string_view name) {
@@ -48,7 +50,8 @@ void read_names(json::Value list, const Table& table, const char* what, std::vec
   if (!list.read(words)) return;
   std::size_t i = 0;
   for (json::Value each : list.values())
-    if (const std::string& word = words[i++]; !holds(table, word)) each.wrong("{} is not a seccomp {} that this version knows", quoted(word), what);
+    if (const std::string& word = words[i++]; !holds(table, word))
+      each.wrong("{} is not a seccomp {} that this version knows", quoted(word), what);
   to = std::move(words);
 }
 
@@ -62,15 +65,16 @@ std::vector<std::string> seccomp_actions() {
 std::vector<std::string> seccomp_operators() { return names(kOperators); }
 std::vector<std::string> seccomp_architectures() { return names(kArchitectures); }
 std::vector<std::string> seccomp_flags() { return names(kFlags); }
-bool is_seccomp_architecture(std::string_view name) { return holds(kArchitectures, name); }
 
 std::optional<SeccompAction> read_seccomp_action(json::Value field) {
   std::string name;
   if (!field.require(name)) return std::nullopt;
   for (const auto& [known, action] : kActions)
     if (name == known) return action;
-  if (name == "SCMP_ACT_NOTIFY") field.wrong("{} is not supported by this version", name);
-  else field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", quoted(name));
+  if (name == "SCMP_ACT_NOTIFY")
+    field.wrong("{} is not supported by this version", name);
+  else
+    field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", quoted(name));
   return std::nullopt;
 }
 
@@ -96,7 +100,9 @@ void read_seccomp_arguments(json::Value list, std::vector<isolate::SeccompArgume
   }
 }
 
-void read_seccomp_architectures(json::Value list, std::vector<std::string>& to) { read_names(list, kArchitectures, "architecture", to); }
+void read_seccomp_architectures(json::Value list, std::vector<std::string>& to) {
+  read_names(list, kArchitectures, "architecture", to);
+}
 void read_seccomp_flags(json::Value list, std::vector<std::string>& to) { read_names(list, kFlags, "flag", to); }
 
 }  // namespace runner::oci

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "isolate/plan.h"
@@ -25,7 +24,5 @@ void read_seccomp_errno(json::Value field, isolate::SeccompAction action, std::u
 void read_seccomp_arguments(json::Value list, std::vector<isolate::SeccompArgument>& to);
 void read_seccomp_architectures(json::Value list, std::vector<std::string>& to);
 void read_seccomp_flags(json::Value list, std::vector<std::string>& to);
-
-bool is_seccomp_architecture(std::string_view name);
 
 }  // namespace runner::oci

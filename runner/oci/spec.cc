@@ -91,7 +91,8 @@ constexpr const char* kResources = R"(		"resources": {
 )";
 
 std::string mount(const char* to, const char* type, const char* source, const std::vector<const char*>& options) {
-  std::string text = fmt::format("\t\t{{\n\t\t\t\"destination\": \"{}\",\n\t\t\t\"type\": \"{}\",\n\t\t\t\"source\": \"{}\"", to, type, source);
+  std::string text = fmt::format(
+      "\t\t{{\n\t\t\t\"destination\": \"{}\",\n\t\t\t\"type\": \"{}\",\n\t\t\t\"source\": \"{}\"", to, type, source);
   for (std::size_t i = 0; i < options.size(); ++i)
     text += fmt::format("{}\t\t\t\t\"{}\"", i == 0 ? ",\n\t\t\t\"options\": [\n" : ",\n", options[i]);
   return text + (options.empty() ? "\n\t\t}" : "\n\t\t\t]\n\t\t}");
@@ -107,22 +108,30 @@ std::string mounts(bool rootless) {
   add(mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}));
   add(mount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   // A new sysfs shows a network namespace, so it takes the right to one: a user shares the host's.
-  if (rootless) add(mount("/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}));
-  else add(mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}));
+  if (rootless)
+    add(mount("/sys", "none", "/sys", {"rbind", "nosuid", "noexec", "nodev", "ro"}));
+  else
+    add(mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}));
   add(mount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"}));
   return text;
 }
 
 std::string id_map(const char* name, std::uint32_t outside) {
-  return fmt::format("\t\t\"{}\": [\n\t\t\t{{\n\t\t\t\t\"containerID\": 0,\n\t\t\t\t\"hostID\": {},\n\t\t\t\t\"size\": 1\n\t\t\t}}\n\t\t],\n", name, outside);
+  return fmt::format(
+      "\t\t\"{}\": [\n\t\t\t{{\n\t\t\t\t\"containerID\": 0,\n\t\t\t\t\"hostID\": {},\n\t\t\t\t\"size\": "
+      "1\n\t\t\t}}\n\t\t],\n",
+      name, outside);
 }
 
 std::string namespaces(bool rootless) {
   std::vector<const char*> kinds{"pid", "ipc", "uts", "mount", "cgroup"};
-  if (rootless) kinds.push_back("user");
-  else kinds.insert(kinds.begin() + 1, "network");
+  if (rootless)
+    kinds.push_back("user");
+  else
+    kinds.insert(kinds.begin() + 1, "network");
   std::string text = "\t\t\"namespaces\": [\n";
-  for (std::size_t i = 0; i < kinds.size(); ++i) text += fmt::format("{}\t\t\t{{\n\t\t\t\t\"type\": \"{}\"\n\t\t\t}}", i ? ",\n" : "", kinds[i]);
+  for (std::size_t i = 0; i < kinds.size(); ++i)
+    text += fmt::format("{}\t\t\t{{\n\t\t\t\t\"type\": \"{}\"\n\t\t\t}}", i ? ",\n" : "", kinds[i]);
   return text + "\n\t\t],\n";
 }
 

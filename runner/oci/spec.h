@@ -7,8 +7,8 @@
 namespace runner::oci {
 
 struct SpecOptions {
-  bool rootless = false;            // for the user below, who has no privilege
-  std::uint32_t uid = 0, gid = 0;   // effective ids of the caller; only for rootless
+  bool rootless = false;           // for the user below, who has no privilege
+  std::uint32_t uid = 0, gid = 0;  // effective ids of the caller; only for rootless
 };
 
 std::string example_spec(const SpecOptions& options);

@@ -45,6 +45,8 @@ Fd memory_file(const std::string& bytes) {
   return memory;
 }
 
+constexpr int kAskEvery = 200;  // milliseconds; see Cgroup::must_be_asked
+
 // One stream of the program: where it is read, and where it goes.
 struct Stream {
   Fd from;
@@ -192,14 +194,17 @@ class Supervisor {
       bool reading = may_read();
       for (Stream& stream : streams_) wait.push_back({reading && stream.from ? stream.from.get() : -1, POLLIN, 0});
       for (Output* out : outputs()) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
-      if (::poll(wait.data(), wait.size(), time_left()) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
+      int patience = time_left();
+      if (sandbox.cgroup().must_be_asked()) patience = patience < 0 ? kAskEvery : std::min(patience, kAskEvery);
+      if (::poll(wait.data(), wait.size(), patience) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
 
       for (Output* out : outputs()) out->flush();
       for (std::size_t i = 0; i < streams_.size(); ++i)
         if (wait[7 + i].revents) read_stream(streams_[i]);
       if (wait[6].revents) to_input_->flush();
       if (wait[5].revents) read_input();
-      if (wait[3].revents || wait[4].revents) check_limits(sandbox);
+      bool overdue = sandbox.cgroup().must_be_asked() && milliseconds_since(asked_) >= kAskEvery;
+      if (wait[3].revents || wait[4].revents || overdue) check_limits(sandbox);
       if (wait[2].revents) take_signals();
       if (wait[0].revents) hear_init();
       if (wait[1].revents) over_ = true;
@@ -288,6 +293,7 @@ class Supervisor {
     }
     std::uint64_t count;
     if (v1_oom_ && ::read(v1_oom_.get(), &count, sizeof count) < 0 && errno != EAGAIN) v1_oom_.close();
+    asked_ = Clock::now();
     tell_limits(sandbox.cgroup().counters());
     if (ending_.counters.forks_refused > kForkBombRefusals) ending_.fork_bomb = over_ = true;
   }
@@ -380,7 +386,7 @@ class Supervisor {
   std::vector<Stream> streams_;
   std::vector<std::string> notes_;
   Ending ending_;
-  Clock::time_point began_ = Clock::now(), program_began_ = began_;
+  Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_;
   std::uint64_t output_ = 0;
   int program_ = 0;  // its pid inside
   bool over_ = false, input_ended_ = false, output_told_ = false;

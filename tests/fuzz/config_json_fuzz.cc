@@ -41,8 +41,10 @@ void check_container(const oci::Container& container) {
   must(!plan.process.argv.empty());
   must(plan.process.cwd.at(0) == '/');
   must((plan.process.capabilities.effective & ~plan.process.capabilities.permitted) == 0);
-  for (const isolate::Mount& mount : plan.mounts) must(mount.to.size() > 1 && mount.to[0] == '/' && mount.to.find("/../") == std::string::npos);
-  for (const auto& [key, value] : plan.sysctl) must(key.find("..") == std::string::npos && key.find("//") == std::string::npos);
+  for (const isolate::Mount& mount : plan.mounts)
+    must(mount.to.size() > 1 && mount.to[0] == '/' && mount.to.find("/../") == std::string::npos);
+  for (const auto& [key, value] : plan.sysctl)
+    must(key.find("..") == std::string::npos && key.find("//") == std::string::npos);
   must(plan.cgroup.path.find("/../") == std::string::npos);
   check_messages(container.warnings, oci::json::kMostMistakes);
 }

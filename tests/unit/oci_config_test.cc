@@ -67,7 +67,8 @@ TEST_CASE("every version 1.x of the specification is read, and no other") {
     config["ociVersion"] = version;
     CHECK(good(config).oci_version == version);
   }
-  for (const char* version : {"", "1", "1.2", "1.2.", "1.2.0-", "1.2.0 ", "1.2.x", "2.0.0", "0.9.0", "11.0.0", "1.2.0-\x1b"}) {
+  for (const char* version :
+       {"", "1", "1.2", "1.2.", "1.2.0-", "1.2.0 ", "1.2.x", "2.0.0", "0.9.0", "11.0.0", "1.2.0-\x1b"}) {
     config["ociVersion"] = version;
     CHECK(mistakes(config).rfind("config.json: ociVersion: must be a version 1.x.y", 0) == 0);
   }
@@ -83,7 +84,8 @@ TEST_CASE("what the specification does not know is ignored; what is ours and unk
   config["annotations"] = {{"org.example.key", "value"}};
   CHECK(good(config).annotations.at("org.example.key") == "value");
   config["annotations"]["dev.runner.future"] = "x";
-  CHECK(mistakes(config) == "config.json: annotations['dev.runner.future']: is an annotation of runner that this version does not know");
+  CHECK(mistakes(config) ==
+        "config.json: annotations['dev.runner.future']: is an annotation of runner that this version does not know");
   config["annotations"] = {{"org.example.key", 5}};
   CHECK(mistakes(config) == "config.json: annotations['org.example.key']: must be text, not a number");
 }
@@ -109,7 +111,7 @@ TEST_CASE("the process is what the file says") {
   Json config = plain_config();
   config["process"] = Json::parse(R"({
     "terminal": true, "consoleSize": {"height": 24, "width": 80},
-    "user": {"uid": 1000, "gid": 100, "umask": 18, "additionalGids": [5, 4294967295], "username": "ignored"},
+    "user": {"uid": 1000, "gid": 100, "umask": 18, "additionalGids": [5, 4294967294], "username": "ignored"},
     "args": ["/bin/sh", "-c", ""], "env": ["A=1", "B=", "C=a=b"], "cwd": "/home",
     "noNewPrivileges": true, "oomScoreAdj": -500,
     "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 18446744073709551615}]
@@ -119,7 +121,7 @@ TEST_CASE("the process is what the file says") {
   CHECK(p.uid == 1000);
   CHECK(p.gid == 100);
   CHECK(p.umask == 022u);
-  CHECK(p.groups == std::vector<std::uint32_t>{5, 4294967295});
+  CHECK(p.groups == std::vector<std::uint32_t>{5, 4294967294});
   CHECK(p.argv == std::vector<std::string>{"/bin/sh", "-c", ""});
   CHECK(p.env == std::vector<std::string>{"A=1", "B=", "C=a=b"});
   CHECK(p.cwd == "/home");
@@ -139,19 +141,30 @@ TEST_CASE("a process that cannot be is refused") {
   process["env"] = {"NAME", "=value"};
   process["oomScoreAdj"] = 1001;
   process["consoleSize"] = {{"height", 65536}};
-  process["rlimits"] = Json::parse(R"([{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}, {"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1},
+  process["rlimits"] =
+      Json::parse(R"([{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}, {"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1},
     {"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_AS", "hard": 1}])");
   CHECK(mistakes(config) ==
         "config.json: process.consoleSize.height: must be a number from 0 to 65535, not 65536\n"
-        "config.json: process.user.uid: must be a number from 0 to 4294967295, not -1\n"
+        "config.json: process.user.uid: must be a number from 0 to 4294967294, not -1\n"
         "config.json: process.user.umask: must be a number from 0 to 511, not 512\n"
         "config.json: process.env[0]: must have the form NAME=value, not 'NAME'\n"
         "config.json: process.env[1]: must have the form NAME=value, not '=value'\n"
         "config.json: process.rlimits[0]: has a soft limit (2) above the hard one (1)\n"
-        "config.json: process.rlimits[1].type: must be a resource of setrlimit(2) such as RLIMIT_NOFILE, not 'RLIMIT_BOGUS'\n"
+        "config.json: process.rlimits[1].type: must be a resource of setrlimit(2) such as RLIMIT_NOFILE, not "
+        "'RLIMIT_BOGUS'\n"
         "config.json: process.rlimits[3].type: RLIMIT_CPU is there twice\n"
         "config.json: process.rlimits[4].soft: is missing\n"
         "config.json: process.oomScoreAdj: must be a number from -1000 to 1000, not 1001");
+}
+
+TEST_CASE("the id -1, with which the process would stay root, is refused") {
+  Json config = plain_config();
+  config["process"]["user"] = {{"uid", 4294967295}, {"gid", 4294967295}, {"additionalGids", {4294967295}}};
+  CHECK(mistakes(config) ==
+        "config.json: process.user.uid: must be a number from 0 to 4294967294, not 4294967295\n"
+        "config.json: process.user.gid: must be a number from 0 to 4294967294, not 4294967295\n"
+        "config.json: process.user.additionalGids[0]: must be a number from 0 to 4294967294, not 4294967295");
 }
 
 TEST_CASE("the last of several values of one variable counts") {
@@ -169,10 +182,12 @@ TEST_CASE("capabilities: unknown ones are passed over with a warning, ambient on
   sets["inheritable"] = {"CAP_NET_RAW"};
   sets["ambient"] = {"CAP_KILL", "CAP_NET_RAW"};
   Container container = good(config);
-  CHECK(container.plan.process.capabilities ==
-        isolate::Capabilities{bit(kKill) | bit(kNetRaw), bit(kKill), bit(kKill) | bit(kNetRaw), bit(kNetRaw), bit(kNetRaw)});
+  CHECK(container.plan.process.capabilities == isolate::Capabilities{bit(kKill) | bit(kNetRaw), bit(kKill),
+                                                                     bit(kKill) | bit(kNetRaw), bit(kNetRaw),
+                                                                     bit(kNetRaw)});
   REQUIRE(container.warnings.size() == 1);
-  CHECK(container.warnings[0] == "process.capabilities: ignoring capabilities that this kernel does not know: 'CAP_FUTURE', 'kill'");
+  CHECK(container.warnings[0] ==
+        "process.capabilities: ignoring capabilities that this kernel does not know: 'CAP_FUTURE', 'kill'");
 }
 
 TEST_CASE("without capabilities a process has none") {
@@ -189,7 +204,8 @@ TEST_CASE("capabilities that capset(2) would refuse are refused before") {
 
 TEST_CASE("what is not built yet is refused by name, and its empty form is not") {
   Json config = plain_config();
-  for (const char* field : {"apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"}) config["process"][field] = nullptr;
+  for (const char* field : {"apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"})
+    config["process"][field] = nullptr;
   config["process"]["apparmorProfile"] = "";
   config["process"]["scheduler"] = Json::object();
   config["linux"]["intelRdt"] = Json::object();
@@ -208,10 +224,11 @@ TEST_CASE("what is not built yet is refused by name, and its empty form is not")
   config["linux"]["netDevices"] = {{"eth0", Json::object()}};
   config["linux"]["memoryPolicy"] = {{"mode", "MPOL_BIND"}};
   std::string text = mistakes(config);
-  for (const char* name : {"process.apparmorProfile: cannot be applied", "process.selinuxLabel: cannot be applied", "process.scheduler: is not",
-                           "process.ioPriority: is not", "process.execCPUAffinity: is not", "linux.intelRdt: is not", "linux.mountLabel: cannot",
-                           "linux.personality.domain: must be LINUX", "linux.timeOffsets: is not", "linux.netDevices: is not",
-                           "linux.memoryPolicy: is not"})
+  for (const char* name :
+       {"process.apparmorProfile: cannot be applied", "process.selinuxLabel: cannot be applied",
+        "process.scheduler: is not", "process.ioPriority: is not", "process.execCPUAffinity: is not",
+        "linux.intelRdt: is not", "linux.mountLabel: cannot", "linux.personality.domain: must be LINUX",
+        "linux.timeOffsets: is not", "linux.netDevices: is not", "linux.memoryPolicy: is not"})
     CHECK_MESSAGE(text.find(name) != std::string::npos, name);
 }
 
@@ -232,9 +249,11 @@ TEST_CASE("host and domain names need a namespace for them") {
 TEST_CASE("hooks of all six kinds are read in order") {
   Json config = plain_config();
   for (const std::string& kind : hook_names())
-    config["hooks"][kind] = Json::parse(R"([{"path": "/a", "args": ["a", "b"], "env": ["X=1"], "timeout": 5}, {"path": "/b"}])");
+    config["hooks"][kind] =
+        Json::parse(R"([{"path": "/a", "args": ["a", "b"], "env": ["X=1"], "timeout": 5}, {"path": "/b"}])");
   isolate::Hooks hooks = good(config).plan.hooks;
-  for (const auto* list : {&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container, &hooks.poststart, &hooks.poststop}) {
+  for (const auto* list : {&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container,
+                           &hooks.poststart, &hooks.poststop}) {
     REQUIRE(list->size() == 2);
     CHECK((*list)[0] == isolate::Hook{"/a", {"a", "b"}, {"X=1"}, 5});
     CHECK((*list)[1] == isolate::Hook{"/b", {}, {}, {}});
@@ -296,12 +315,14 @@ TEST_CASE("a process alone is read as the same object") {
   std::vector<std::string> warnings;
   Diagnostics wrong;
   isolate::Capabilities of_container{1, 2, 3, 0, 0};
-  auto process = read_process(R"({"args": ["id"], "cwd": "/", "user": {"uid": 5, "gid": 6}, "terminal": true})", "process.json", of_container, warnings, wrong);
+  auto process = read_process(R"({"args": ["id"], "cwd": "/", "user": {"uid": 5, "gid": 6}, "terminal": true})",
+                              "process.json", of_container, warnings, wrong);
   REQUIRE(process);
   CHECK(process->uid == 5);
   CHECK(process->terminal == isolate::Terminal{});
   CHECK(process->capabilities == of_container);  // it names none
-  process = read_process(R"({"args": ["id"], "cwd": "/", "capabilities": {}})", "process.json", of_container, warnings, wrong);
+  process = read_process(R"({"args": ["id"], "cwd": "/", "capabilities": {}})", "process.json", of_container, warnings,
+                         wrong);
   CHECK(process->capabilities == isolate::Capabilities{});
   CHECK(!read_process(R"({"args": ["id"]})", "process.json", of_container, warnings, wrong));
   CHECK(wrong.text() == "process.json: cwd: is missing");
@@ -333,11 +354,14 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
   for (const Json& option : features["mountOptions"]) {
     bool needs_map = option == "idmap" || option == "ridmap";
     config["mounts"] = Json::array({{{"destination", "/mnt"}, {"source", "/x"}, {"options", {"bind", option}}}});
-    if (needs_map) config["mounts"][0]["uidMappings"] = config["mounts"][0]["gidMappings"] = Json::parse(R"([{"containerID": 0, "hostID": 1, "size": 1}])");
+    if (needs_map)
+      config["mounts"][0]["uidMappings"] = config["mounts"][0]["gidMappings"] =
+          Json::parse(R"([{"containerID": 0, "hostID": 1, "size": 1}])");
     good(config);
   }
   for (const char* option : {"tmpcopyup", "remount", "iversion"})
-    CHECK(std::find(features["mountOptions"].begin(), features["mountOptions"].end(), option) == features["mountOptions"].end());
+    CHECK(std::find(features["mountOptions"].begin(), features["mountOptions"].end(), option) ==
+          features["mountOptions"].end());
   config = plain_config();
   for (const Json& action : features["linux"]["seccomp"]["actions"]) {
     config["linux"]["seccomp"] = {{"defaultAction", action}};

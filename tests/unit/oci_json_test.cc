@@ -45,6 +45,7 @@ TEST_CASE("a syntax error is placed by line and column") {
   CHECK(refused("{} {}").rfind("config.json:1:4: ", 0) == 0);
   CHECK(refused("{\"a\": nul}").rfind("config.json:1:10: ", 0) == 0);
   CHECK(refused("[1e999]").find("number overflow") != std::string::npos);
+  CHECK(refused(many("9", 100'000)).size() < 400);
 }
 
 TEST_CASE("bytes that are not UTF-8 are an error, and are not repeated in it") {
@@ -135,7 +136,8 @@ TEST_CASE("a text may not hold a NUL, where the kernel would stop reading") {
   CHECK(said_of("\"/safe\\u0000/../etc\"", text) == "config.json: x: must not contain a NUL character");
   CHECK(text == "before");
   std::map<std::string, std::string> map;
-  CHECK(said_of("{\"a\\u0000b\": \"c\"}", map) == "config.json: x['a\\x00b']: must not have a NUL character in its name");
+  CHECK(said_of("{\"a\\u0000b\": \"c\"}", map) ==
+        "config.json: x['a\\x00b']: must not have a NUL character in its name");
 }
 
 TEST_CASE("a name shows the way to a value") {
@@ -163,6 +165,8 @@ TEST_CASE("a hundred mistakes are listed, and then it is said that there are mor
 TEST_CASE("text of others is shown in quotes, without control characters, and cut between characters") {
   CHECK(json::quoted("a\n\x1b[0m\x7f") == "'a\\x0a\\x1b[0m\\x7f'");
   CHECK(json::quoted("äß") == "'äß'");
+  CHECK(json::quoted("a\u009b1m") == "'a\\xc2\\x9b1m'");     // the escape of a terminal in one character
+  CHECK(json::quoted("a\u202eb") == "'a\\xe2\\x80\\xaeb'");  // from right to left
   std::string cut = json::quoted("x" + many("ä", 200));
   CHECK(cut == "'x" + many("ä", 99) + "...'");
 }

@@ -12,7 +12,8 @@ namespace {
 
 Json with_dev(const std::string& type = "tmpfs") {
   Json config = plain_config();
-  config["mounts"] = Json::array({{{"destination", "/dev"}, {"type", type}, {"source", type == "bind" ? "/dev" : type}}});
+  config["mounts"] =
+      Json::array({{{"destination", "/dev"}, {"type", type}, {"source", type == "bind" ? "/dev" : type}}});
   return config;
 }
 
@@ -36,12 +37,12 @@ TEST_CASE("namespaces of all kinds are made, or joined by path") {
   for (const char* kind : {"network", "ipc", "uts", "cgroup", "time"}) add_namespace(config, kind);
   config["linux"]["namespaces"][2]["path"] = "/run/netns/a";
   CHECK(good(config).plan.namespaces == std::vector<isolate::Namespace>{{NamespaceKind::Mount, ""},
-                                                                       {NamespaceKind::Pid, ""},
-                                                                       {NamespaceKind::Network, "/run/netns/a"},
-                                                                       {NamespaceKind::Ipc, ""},
-                                                                       {NamespaceKind::Uts, ""},
-                                                                       {NamespaceKind::Cgroup, ""},
-                                                                       {NamespaceKind::Time, ""}});
+                                                                        {NamespaceKind::Pid, ""},
+                                                                        {NamespaceKind::Network, "/run/netns/a"},
+                                                                        {NamespaceKind::Ipc, ""},
+                                                                        {NamespaceKind::Uts, ""},
+                                                                        {NamespaceKind::Cgroup, ""},
+                                                                        {NamespaceKind::Time, ""}});
 }
 
 TEST_CASE("namespaces that cannot be are refused") {
@@ -56,7 +57,8 @@ TEST_CASE("namespaces that cannot be are refused") {
   config["linux"]["namespaces"] = Json::array();
   CHECK(mistakes(config) == "config.json: linux.namespaces: must have a mount namespace");
   add_namespace(config, "mount", "/proc/1/ns/mnt");
-  CHECK(mistakes(config) == "config.json: linux.namespaces: must make its own mount namespace: '/proc/1/ns/mnt' cannot be joined");
+  CHECK(mistakes(config) ==
+        "config.json: linux.namespaces: must make its own mount namespace: '/proc/1/ns/mnt' cannot be joined");
 }
 
 TEST_CASE("a new user namespace has maps, and only it") {
@@ -65,7 +67,8 @@ TEST_CASE("a new user namespace has maps, and only it") {
   CHECK(mistakes(config) ==
         "config.json: linux.uidMappings: is missing: a new user namespace needs it\n"
         "config.json: linux.gidMappings: is missing: a new user namespace needs it");
-  config["linux"]["uidMappings"] = Json::parse(R"([{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 2000, "size": 9}])");
+  config["linux"]["uidMappings"] =
+      Json::parse(R"([{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 2000, "size": 9}])");
   config["linux"]["gidMappings"] = Json::parse(R"([{"containerID": 0, "hostID": 1000, "size": 10}])");
   CHECK(good(config).plan.ids == isolate::IdMap{{{0, 1000, 1}, {1, 2000, 9}}, {{0, 1000, 10}}});
 
@@ -80,7 +83,8 @@ TEST_CASE("a new user namespace has maps, and only it") {
         "config.json: linux.gidMappings: is for a new user namespace, and there is none");
   LoadOptions ordinary = plain_options();
   ordinary.privileged = false;
-  CHECK(mistakes(plain_config(), ordinary) == "config.json: linux.namespaces: must have a user namespace: only root can do without");
+  CHECK(mistakes(plain_config(), ordinary) ==
+        "config.json: linux.namespaces: must have a user namespace: only root can do without");
 }
 
 TEST_CASE("id maps that the kernel would refuse are refused before") {
@@ -92,7 +96,8 @@ TEST_CASE("id maps that the kernel would refuse are refused before") {
   };
   CHECK(said(R"([{"containerID": 0, "hostID": 0, "size": 0}])") ==
         "config.json: linux.uidMappings[0].size: must be a number from 1 to 4294967295, not 0");
-  CHECK(said(R"([{"containerID": 0, "hostID": 4294967295, "size": 2}])") == "config.json: linux.uidMappings[0]: goes beyond the last id");
+  CHECK(said(R"([{"containerID": 0, "hostID": 4294967294, "size": 2}])") ==
+        "config.json: linux.uidMappings[0]: goes beyond the last id");
   CHECK(said(R"([{"containerID": 0, "hostID": 10, "size": 5}, {"containerID": 4, "hostID": 100, "size": 5}])") ==
         "config.json: linux.uidMappings: has ranges that overlap");
   CHECK(said(R"([{"containerID": 0, "hostID": 14, "size": 5}, {"containerID": 9, "hostID": 10, "size": 5}])") ==
@@ -140,7 +145,8 @@ TEST_CASE("devices of the config are made too, and instead of a default one at t
 
 TEST_CASE("devices that cannot be are refused") {
   Json config = with_dev();
-  config["linux"]["devices"] = Json::parse(R"([{"path": "dev/x", "type": "c", "major": 1, "minor": 1}, {"path": "/dev/x", "type": "x"},
+  config["linux"]["devices"] =
+      Json::parse(R"([{"path": "dev/x", "type": "c", "major": 1, "minor": 1}, {"path": "/dev/x", "type": "x"},
     {"path": "/dev/x", "type": "c", "major": -1}, {"type": "p"}])");
   CHECK(mistakes(config) ==
         "config.json: linux.devices[0].path: must be an absolute path, not 'dev/x'\n"
@@ -173,7 +179,8 @@ TEST_CASE("the root's propagation is one of the words for it") {
   config["linux"]["rootfsPropagation"] = "rshared";
   CHECK(good(config).plan.root.propagation == (MS_SHARED | MS_REC));
   config["linux"]["rootfsPropagation"] = "ro";
-  CHECK(mistakes(config) == "config.json: linux.rootfsPropagation: must be shared, slave, private or unbindable, not 'ro'");
+  CHECK(mistakes(config) ==
+        "config.json: linux.rootfsPropagation: must be shared, slave, private or unbindable, not 'ro'");
   LoadOptions no_pivot = plain_options();
   no_pivot.no_pivot = true;
   config["linux"]["rootfsPropagation"] = "private";
@@ -189,24 +196,32 @@ TEST_CASE("kernel parameters of the container's own namespaces may be set") {
 }
 
 TEST_CASE("a name with slashes is the same parameter") {
-  CHECK(good(with_sysctl("net/ipv4/conf/eth0.100/forwarding", {"network"})).plan.sysctl.count("net.ipv4.conf.eth0/100.forwarding") == 1);
+  CHECK(good(with_sysctl("net/ipv4/conf/eth0.100/forwarding", {"network"}))
+            .plan.sysctl.count("net.ipv4.conf.eth0/100.forwarding") == 1);
   Json config = with_sysctl("net.ipv4.ip_forward", {"network"});
   config["linux"]["sysctl"]["net/ipv4/ip_forward"] = "0";
   CHECK(mistakes(config).find("is there twice, as 'net.ipv4.ip_forward'") != std::string::npos);
 }
 
 TEST_CASE("kernel parameters of the host are refused") {
-  auto said = [](const std::string& key, const std::vector<std::string>& namespaces) { return mistakes(with_sysctl(key, namespaces)); };
-  CHECK(said("kernel.shmmax", {}) == "config.json: linux.sysctl['kernel.shmmax']: is not allowed in the host's ipc namespace");
-  CHECK(said("net.core.somaxconn", {"ipc"}) == "config.json: linux.sysctl['net.core.somaxconn']: is not allowed in the host's network namespace");
-  CHECK(said("kernel.hostname", {"uts"}) == "config.json: linux.sysctl['kernel.hostname']: is not allowed: it is the same as the field hostname");
+  auto said = [](const std::string& key, const std::vector<std::string>& namespaces) {
+    return mistakes(with_sysctl(key, namespaces));
+  };
+  CHECK(said("kernel.shmmax", {}) ==
+        "config.json: linux.sysctl['kernel.shmmax']: is not allowed in the host's ipc namespace");
+  CHECK(said("net.core.somaxconn", {"ipc"}) ==
+        "config.json: linux.sysctl['net.core.somaxconn']: is not allowed in the host's network namespace");
+  CHECK(said("kernel.hostname", {"uts"}) ==
+        "config.json: linux.sysctl['kernel.hostname']: is not allowed: it is the same as the field hostname");
   CHECK(said("kernel.core_pattern", {"ipc", "network", "uts"}) ==
         "config.json: linux.sysctl['kernel.core_pattern']: is not in a separate kernel namespace");
-  CHECK(said("vm.swappiness", {}) == "config.json: linux.sysctl['vm.swappiness']: is not in a separate kernel namespace");
+  CHECK(said("vm.swappiness", {}) ==
+        "config.json: linux.sysctl['vm.swappiness']: is not in a separate kernel namespace");
 }
 
 TEST_CASE("a parameter's name cannot lead out of its folder") {
-  for (const char* key : {"net.//.kernel.core_pattern", "net/../kernel/core_pattern", "net..x", "net./.x", "net.", ".net", ""})
+  for (const char* key :
+       {"net.//.kernel.core_pattern", "net/../kernel/core_pattern", "net..x", "net./.x", "net.", ".net", ""})
     CHECK(mistakes(with_sysctl(key, {"network"})).find("is not the name of a kernel parameter") != std::string::npos);
 }
 

@@ -51,13 +51,18 @@ TEST_CASE("a bind is told by its type or its option, and recursive by rbind alon
 
 TEST_CASE("the cgroup hierarchy is a view, whichever version is named") {
   for (const char* type : {"cgroup", "cgroup2"})
-    CHECK(read_one({{"destination", "/sys/fs/cgroup"}, {"type", type}, {"source", "cgroup"}, {"options", {"ro", "nosuid", "rprivate"}}}) ==
-          isolate::Mount{"/sys/fs/cgroup", CgroupView{}, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0, MS_PRIVATE | MS_REC});
+    CHECK(read_one({{"destination", "/sys/fs/cgroup"},
+                    {"type", type},
+                    {"source", "cgroup"},
+                    {"options", {"ro", "nosuid", "rprivate"}}}) == isolate::Mount{"/sys/fs/cgroup", CgroupView{},
+                                                                                  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID,
+                                                                                  0, 0, 0, MS_PRIVATE | MS_REC});
 }
 
 TEST_CASE("a file system gets its own options, and the mount the others") {
   isolate::Mount mount = read_one(tmpfs_with({"nosuid", "size=65536k", "mode=755", "nodev", "inode64"}));
-  CHECK(std::get<FileSystem>(mount.what) == FileSystem{"tmpfs", "tmpfs", {{"size", "65536k"}, {"mode", "755"}, {"inode64", ""}}});
+  CHECK(std::get<FileSystem>(mount.what) ==
+        FileSystem{"tmpfs", "tmpfs", {{"size", "65536k"}, {"mode", "755"}, {"inode64", ""}}});
   CHECK(mount.set == (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
   CHECK(mount.clear == 0);
 }
@@ -66,12 +71,16 @@ TEST_CASE("flags of a superblock go to a new file system, and are passed over fo
   CHECK(std::get<FileSystem>(read_one(tmpfs_with({"sync", "dirsync", "lazytime"})).what).options ==
         std::vector<std::pair<std::string, std::string>>{{"sync", ""}, {"dirsync", ""}, {"lazytime", ""}});
   Container container = good(with_mount(bind_with({"rbind", "sync"})));
-  CHECK(container.warnings == Options{"mounts[0].options[1]: ignoring sync: it belongs to a file system, and not to a bind of it"});
+  CHECK(container.warnings ==
+        Options{"mounts[0].options[1]: ignoring sync: it belongs to a file system, and not to a bind of it"});
 }
 
 TEST_CASE("read-only is an attribute of the mount; a device is told as well") {
-  CHECK(std::get<FileSystem>(read_one({{"destination", "/sys"}, {"type", "sysfs"}, {"source", "sysfs"}, {"options", {"ro"}}}).what).options.empty());
-  isolate::Mount disk = read_one({{"destination", "/disk"}, {"type", "ext4"}, {"source", "/dev/vdb"}, {"options", {"ro"}}});
+  CHECK(std::get<FileSystem>(
+            read_one({{"destination", "/sys"}, {"type", "sysfs"}, {"source", "sysfs"}, {"options", {"ro"}}}).what)
+            .options.empty());
+  isolate::Mount disk =
+      read_one({{"destination", "/disk"}, {"type", "ext4"}, {"source", "/dev/vdb"}, {"options", {"ro"}}});
   CHECK(disk.set == MOUNT_ATTR_RDONLY);
   CHECK(std::get<FileSystem>(disk.what).options == std::vector<std::pair<std::string, std::string>>{{"ro", ""}});
 }
@@ -130,12 +139,17 @@ TEST_CASE("propagation is one word") {
 }
 
 TEST_CASE("options that are not built, or not any, are refused by name") {
-  CHECK(mistakes(with_mount(tmpfs_with({"tmpcopyup"}))) == "config.json: mounts[0].options[0]: tmpcopyup is not supported by this version");
-  CHECK(mistakes(with_mount(bind_with({"bind", "remount"}))) == "config.json: mounts[0].options[1]: remount is not supported by this version");
-  CHECK(mistakes(with_mount(bind_with({"bind", "size=5"}))) == "config.json: mounts[0].options[1]: 'size=5' is not a mount option");
+  CHECK(mistakes(with_mount(tmpfs_with({"tmpcopyup"}))) ==
+        "config.json: mounts[0].options[0]: tmpcopyup is not supported by this version");
+  CHECK(mistakes(with_mount(bind_with({"bind", "remount"}))) ==
+        "config.json: mounts[0].options[1]: remount is not supported by this version");
+  CHECK(mistakes(with_mount(bind_with({"bind", "size=5"}))) ==
+        "config.json: mounts[0].options[1]: 'size=5' is not a mount option");
   CHECK(mistakes(with_mount(tmpfs_with({"", "=x"}))) ==
-        "config.json: mounts[0].options[0]: '' is not a mount option\nconfig.json: mounts[0].options[1]: '=x' is not a mount option");
-  CHECK(mistakes(with_mount({{"destination", "/x"}, {"source", "y"}})) == "config.json: mounts[0].type: is missing: only a bind can do without");
+        "config.json: mounts[0].options[0]: '' is not a mount option\nconfig.json: mounts[0].options[1]: '=x' is not a "
+        "mount option");
+  CHECK(mistakes(with_mount({{"destination", "/x"}, {"source", "y"}})) ==
+        "config.json: mounts[0].type: is missing: only a bind can do without");
 }
 
 TEST_CASE("options without effect in the kernel are accepted") {
@@ -152,7 +166,8 @@ TEST_CASE("a destination is absolute, clean, and inside") {
   CHECK(container.plan.mounts[0].to == "/a");
   CHECK(container.warnings == Options{"mounts[0].destination: 'a' is not absolute: it is taken from the root"});
   mount["destination"] = "/a/../../etc";
-  CHECK(mistakes(with_mount(mount)) == "config.json: mounts[0].destination: must not contain '..', as '/a/../../etc' does");
+  CHECK(mistakes(with_mount(mount)) ==
+        "config.json: mounts[0].destination: must not contain '..', as '/a/../../etc' does");
   for (const char* root : {"/", "//", "/."}) {
     mount["destination"] = root;
     CHECK(mistakes(with_mount(mount)) == "config.json: mounts[0].destination: must not be the root itself");
@@ -162,10 +177,13 @@ TEST_CASE("a destination is absolute, clean, and inside") {
 }
 
 TEST_CASE("the group of terminals is dropped where the user namespace does not have it") {
-  Json config = with_mount({{"destination", "/dev/pts"}, {"type", "devpts"}, {"source", "devpts"},
+  Json config = with_mount({{"destination", "/dev/pts"},
+                            {"type", "devpts"},
+                            {"source", "devpts"},
                             {"options", {"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}}});
   auto options = [&] { return std::get<FileSystem>(good(config).plan.mounts[0].what).options; };
-  CHECK(options() == std::vector<std::pair<std::string, std::string>>{{"ptmxmode", "0666"}, {"mode", "0620"}, {"gid", "5"}});
+  CHECK(options() ==
+        std::vector<std::pair<std::string, std::string>>{{"ptmxmode", "0666"}, {"mode", "0620"}, {"gid", "5"}});
   add_user_namespace(config);
   CHECK(options().size() == 3);
   config["linux"]["gidMappings"][0]["size"] = 5;
@@ -173,7 +191,8 @@ TEST_CASE("the group of terminals is dropped where the user namespace does not h
 }
 
 TEST_CASE("a read-only /dev is made read-only after it is filled") {
-  Json config = with_mount({{"destination", "/dev/"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"ro", "nosuid"}}});
+  Json config =
+      with_mount({{"destination", "/dev/"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"ro", "nosuid"}}});
   isolate::Plan plan = good(config).plan;
   CHECK(plan.read_only_dev);
   CHECK(plan.mounts[0].set == MOUNT_ATTR_NOSUID);
@@ -189,12 +208,14 @@ TEST_CASE("an id-mapped mount has both maps, or those of the user namespace") {
   mount["uidMappings"] = mount["gidMappings"] = Json::parse(R"([{"containerID": 0, "hostID": 5000, "size": 10}])");
   CHECK(std::get<Bind>(read_one(mount).what).ids == isolate::IdMap{{{0, 5000, 10}}, {{0, 5000, 10}}});
   mount.erase("gidMappings");
-  CHECK(mistakes(with_mount(mount)) == "config.json: mounts[0].gidMappings: is missing: an id-mapped mount needs both maps");
+  CHECK(mistakes(with_mount(mount)) ==
+        "config.json: mounts[0].gidMappings: is missing: an id-mapped mount needs both maps");
 
   Json config = with_mount(bind_with({"bind", "idmap"}));
   CHECK(mistakes(config).find("or a new user namespace to take them from") != std::string::npos);
   add_user_namespace(config);
-  CHECK(std::get<Bind>(good(config).plan.mounts[0].what).ids == isolate::IdMap{{{0, 100000, 1000}}, {{0, 100000, 1000}}});
+  CHECK(std::get<Bind>(good(config).plan.mounts[0].what).ids ==
+        isolate::IdMap{{{0, 100000, 1000}}, {{0, 100000, 1000}}});
   config["mounts"][0]["options"] = {"bind", "ridmap"};
   good(config);
   config["mounts"][0]["options"] = {"rbind", "ridmap"};
@@ -209,12 +230,66 @@ TEST_CASE("an id-mapped mount has both maps, or those of the user namespace") {
 
 TEST_CASE("the table of options is complete") {
   // All of runc 1.1's, but acl and noacl: those are a file system's own.
-  for (const char* name : {"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime", "loud", "mand",
-                           "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime",
-                           "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec",
-                           "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro",
-                           "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable",
-                           "rw", "shared", "silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable"})
+  for (const char* name : {"async",
+                           "atime",
+                           "bind",
+                           "defaults",
+                           "dev",
+                           "diratime",
+                           "dirsync",
+                           "exec",
+                           "iversion",
+                           "lazytime",
+                           "loud",
+                           "mand",
+                           "noatime",
+                           "nodev",
+                           "nodiratime",
+                           "noexec",
+                           "noiversion",
+                           "nolazytime",
+                           "nomand",
+                           "norelatime",
+                           "nostrictatime",
+                           "nosuid",
+                           "nosymfollow",
+                           "private",
+                           "ratime",
+                           "rbind",
+                           "rdev",
+                           "rdiratime",
+                           "relatime",
+                           "remount",
+                           "rexec",
+                           "rnoatime",
+                           "rnodev",
+                           "rnodiratime",
+                           "rnoexec",
+                           "rnorelatime",
+                           "rnostrictatime",
+                           "rnosuid",
+                           "rnosymfollow",
+                           "ro",
+                           "rprivate",
+                           "rrelatime",
+                           "rro",
+                           "rrw",
+                           "rshared",
+                           "rslave",
+                           "rstrictatime",
+                           "rsuid",
+                           "rsymfollow",
+                           "runbindable",
+                           "rw",
+                           "shared",
+                           "silent",
+                           "slave",
+                           "strictatime",
+                           "suid",
+                           "symfollow",
+                           "sync",
+                           "tmpcopyup",
+                           "unbindable"})
     CHECK_MESSAGE(find_mount_option(name), name);
   CHECK(!find_mount_option("size"));
   CHECK(!find_mount_option(""));

@@ -31,7 +31,8 @@ TEST_CASE("the cgroup's path is the id, or what the config says, below the hiera
   CHECK(path("/pod/a") == "/pod/a");
   CHECK(path("//pod/./a/") == "/pod/a");
   CHECK(path("pod/a") == "/runner/pod/a");
-  CHECK(path("system.slice:docker:1234") == "/runner/system.slice:docker:1234");  // without --systemd-cgroup it is a name
+  CHECK(path("system.slice:docker:1234") ==
+        "/runner/system.slice:docker:1234");  // without --systemd-cgroup it is a name
   config["linux"]["cgroupsPath"] = "/a/../../b";
   CHECK(mistakes(config) == "config.json: linux.cgroupsPath: must not contain '..', as '/a/../../b' does");
   config["linux"]["cgroupsPath"] = "/";
@@ -43,14 +44,15 @@ TEST_CASE("systemd cgroups are not there yet, and say so") {
   options.systemd_cgroup = true;
   Json config = plain_config();
   config["linux"]["cgroupsPath"] = "system.slice:docker:1234";
-  CHECK(mistakes(config, options).rfind("config.json: linux.cgroupsPath: cannot be applied: this version has no systemd cgroups", 0) == 0);
+  CHECK(mistakes(config, options)
+            .rfind("config.json: linux.cgroupsPath: cannot be applied: this version has no systemd cgroups", 0) == 0);
 }
 
 TEST_CASE("without cgroups there is no path, and a limit is an error") {
   LoadOptions options = plain_options();
   options.cgroups_disabled = true;
-  CHECK(good(with_resources(R"({"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": -1}})"), options).plan.cgroup ==
-        isolate::CgroupPlan{});
+  CHECK(good(with_resources(R"({"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": -1}})"), options)
+            .plan.cgroup == isolate::CgroupPlan{});
   CHECK(mistakes(with_resources(R"({"pids": {"limit": 5}})"), options) ==
         "config.json: linux.resources: cannot be applied without cgroups (--cgroup-manager disabled)");
 }
@@ -81,9 +83,11 @@ TEST_CASE("limits are read as the specification has them") {
 }
 
 TEST_CASE("0 is a limit that nobody asked for, and every negative number of CPU time or processes none") {
-  CHECK(limits_of(R"({"memory": {"limit": 0, "reservation": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0, "burst": 0, "idle": 0,
+  CHECK(
+      limits_of(
+          R"({"memory": {"limit": 0, "reservation": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0, "burst": 0, "idle": 0,
     "realtimeRuntime": 0, "realtimePeriod": 0}, "pids": {"limit": 0}, "blockIO": {"weight": 0, "leafWeight": 0}, "network": {"classID": 0}})") ==
-        Limits{});
+      Limits{});
   Limits limits = limits_of(R"({"memory": {"limit": -1}, "cpu": {"quota": -5}, "pids": {"limit": -7}})");
   CHECK(limits.memory == -1);
   CHECK(limits.memory_and_swap == -1);
@@ -97,22 +101,26 @@ TEST_CASE("swap is counted together with memory") {
   CHECK(mistakes(with_resources(R"({"memory": {"swap": 100}})")) ==
         "config.json: linux.resources.memory.swap: needs a limit of memory beside it");
   CHECK(mistakes(with_resources(R"({"memory": {"limit": 200, "swap": 100}})")) ==
-        "config.json: linux.resources.memory.swap: is memory and swap together: it must not be below the limit of memory");
+        "config.json: linux.resources.memory.swap: is memory and swap together: it must not be below the limit of "
+        "memory");
   CHECK(limits_of(R"({"memory": {"limit": 200, "swap": -1}})").memory_and_swap == -1);
 }
 
 TEST_CASE("what cgroup v2 does not have is passed over with a warning") {
-  Container container = good(with_resources(R"({"memory": {"kernel": 5, "kernelTCP": -1, "swappiness": 60, "disableOOMKiller": true,
+  Container container =
+      good(with_resources(R"({"memory": {"kernel": 5, "kernelTCP": -1, "swappiness": 60, "disableOOMKiller": true,
     "useHierarchy": true, "checkBeforeUpdate": true}, "blockIO": {"leafWeight": 10}})"));
   CHECK(container.plan.cgroup.limits == Limits{});
   REQUIRE(container.warnings.size() == 6);
   CHECK(container.warnings[0] == "linux.resources.memory.kernel: ignored: cgroup v2 does not have it");
-  CHECK(good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": false}})")).warnings.empty());
+  CHECK(
+      good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": false}})")).warnings.empty());
 }
 
 TEST_CASE("limits that are not built yet are refused by name, and their empty forms are not") {
   CHECK(limits_of(R"({"hugepageLimits": [], "network": {}, "rdma": {}, "blockIO": {"weightDevice": []}})") == Limits{});
-  CHECK(mistakes(with_resources(R"({"cpu": {"realtimeRuntime": 950000, "realtimePeriod": 1000000}, "blockIO": {"weight": 5,
+  CHECK(mistakes(
+            with_resources(R"({"cpu": {"realtimeRuntime": 950000, "realtimePeriod": 1000000}, "blockIO": {"weight": 5,
     "weightDevice": [{"major": 8, "minor": 0, "weight": 500}]}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
     "rdma": {"mlx5_1": {"hcaHandles": 3}}, "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]}})")) ==
         "config.json: linux.resources.cpu.realtimeRuntime: is not supported by this version\n"
@@ -156,11 +164,13 @@ TEST_CASE("a default device that the config replaces is not let through by the d
 }
 
 TEST_CASE("device rules that cannot be are refused") {
-  CHECK(mistakes(with_resources(R"({"devices": [{"allow": true}, {"allow": true, "access": "rwx"}, {"type": "p", "access": "r", "major": -2}]})")) ==
-        "config.json: linux.resources.devices[0].access: is missing\n"
-        "config.json: linux.resources.devices[1].access: must be of the letters r, w and m, not 'rwx'\n"
-        "config.json: linux.resources.devices[2].type: must be a, b or c, not 'p'\n"
-        "config.json: linux.resources.devices[2].major: must be a number from -1 to 4294967295, not -2");
+  CHECK(
+      mistakes(with_resources(
+          R"({"devices": [{"allow": true}, {"allow": true, "access": "rwx"}, {"type": "p", "access": "r", "major": -2}]})")) ==
+      "config.json: linux.resources.devices[0].access: is missing\n"
+      "config.json: linux.resources.devices[1].access: must be of the letters r, w and m, not 'rwx'\n"
+      "config.json: linux.resources.devices[2].type: must be a, b or c, not 'p'\n"
+      "config.json: linux.resources.devices[2].major: must be a number from -1 to 4294967295, not -2");
 }
 
 TEST_CASE("an update names only what changes") {

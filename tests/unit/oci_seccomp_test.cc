@@ -42,7 +42,9 @@ std::string mistakes_of(const std::string& text) {
 
 /// The names of all rules of a profile whose one rule has these conditions.
 bool applies(const std::string& conditions, const SeccompTarget& target = target_with()) {
-  return !rules_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_ALLOW", )" + conditions + "}]}", target)
+  return !rules_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_ALLOW", )" +
+                       conditions + "}]}",
+                   target)
               .rules.empty();
 }
 
@@ -58,7 +60,8 @@ TEST_CASE("a filter of config.json becomes rules") {
       {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97, "args": [
         {"index": 0, "value": 18446744073709551615, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]},
       {"names": ["a"], "action": "SCMP_ACT_KILL"}, {"names": ["b"], "action": "SCMP_ACT_KILL_PROCESS"},
-      {"names": ["c"], "action": "SCMP_ACT_TRACE", "errnoRet": 65535}]})")).plan;
+      {"names": ["c"], "action": "SCMP_ACT_TRACE", "errnoRet": 65535}]})"))
+                           .plan;
   REQUIRE(plan.seccomp.size() == 1);
   SeccompRules wanted;
   wanted.name = "config.json";
@@ -85,21 +88,27 @@ TEST_CASE("an empty filter is none") {
 TEST_CASE("a filter that means nothing, or what is not built yet, is refused") {
   CHECK(mistakes(with_seccomp(R"({"defaultAction": "SCMP_ACT_NOTIFY"})")) ==
         "config.json: linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported by this version");
-  CHECK(mistakes(with_seccomp(R"({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 5, "architectures": ["SCMP_ARCH_VAX"],
+  CHECK(
+      mistakes(
+          with_seccomp(R"({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 5, "architectures": ["SCMP_ARCH_VAX"],
     "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], "syscalls": [{"names": [], "action": "SCMP_ACT_MAYBE"},
     {"names": ["x"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096, "args": [{"index": 6, "value": -1, "op": "SCMP_CMP_ISH"}, {}]}]})")) ==
-        "config.json: linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE\n"
-        "config.json: linux.seccomp.architectures[0]: 'SCMP_ARCH_VAX' is not a seccomp architecture that this version knows\n"
-        "config.json: linux.seccomp.flags[0]: 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV' is not a seccomp flag that this version knows\n"
-        "config.json: linux.seccomp.syscalls[0].names: must not be empty\n"
-        "config.json: linux.seccomp.syscalls[0].action: must be a seccomp action such as SCMP_ACT_ERRNO, not 'SCMP_ACT_MAYBE'\n"
-        "config.json: linux.seccomp.syscalls[1].errnoRet: must be a number from 0 to 4095, not 4096\n"
-        "config.json: linux.seccomp.syscalls[1].args[0].index: must be a number from 0 to 5, not 6\n"
-        "config.json: linux.seccomp.syscalls[1].args[0].value: must be a number from 0 to 18446744073709551615, not -1\n"
-        "config.json: linux.seccomp.syscalls[1].args[0].op: must be a seccomp operator such as SCMP_CMP_EQ, not 'SCMP_CMP_ISH'\n"
-        "config.json: linux.seccomp.syscalls[1].args[1].index: is missing\n"
-        "config.json: linux.seccomp.syscalls[1].args[1].value: is missing\n"
-        "config.json: linux.seccomp.syscalls[1].args[1].op: is missing");
+      "config.json: linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE\n"
+      "config.json: linux.seccomp.architectures[0]: 'SCMP_ARCH_VAX' is not a seccomp architecture that this version "
+      "knows\n"
+      "config.json: linux.seccomp.flags[0]: 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV' is not a seccomp flag that this "
+      "version knows\n"
+      "config.json: linux.seccomp.syscalls[0].names: must not be empty\n"
+      "config.json: linux.seccomp.syscalls[0].action: must be a seccomp action such as SCMP_ACT_ERRNO, not "
+      "'SCMP_ACT_MAYBE'\n"
+      "config.json: linux.seccomp.syscalls[1].errnoRet: must be a number from 0 to 4095, not 4096\n"
+      "config.json: linux.seccomp.syscalls[1].args[0].index: must be a number from 0 to 5, not 6\n"
+      "config.json: linux.seccomp.syscalls[1].args[0].value: must be a number from 0 to 18446744073709551615, not -1\n"
+      "config.json: linux.seccomp.syscalls[1].args[0].op: must be a seccomp operator such as SCMP_CMP_EQ, not "
+      "'SCMP_CMP_ISH'\n"
+      "config.json: linux.seccomp.syscalls[1].args[1].index: is missing\n"
+      "config.json: linux.seccomp.syscalls[1].args[1].value: is missing\n"
+      "config.json: linux.seccomp.syscalls[1].args[1].op: is missing");
 }
 
 TEST_CASE("a rule of docker's format applies where all its inclusions hold") {
@@ -122,34 +131,48 @@ TEST_CASE("and where none of its exclusions holds") {
   CHECK(!applies(R"("excludes": {"caps": ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]})", target_with(kSysPtrace)));
   CHECK(!applies(R"("excludes": {"minKernel": "5.0"})"));
   CHECK(applies(R"("excludes": {"minKernel": "6.2"})"));
-  CHECK(!applies(R"("includes": {"arches": ["amd64"]}, "excludes": {"caps": ["CAP_SYS_ADMIN"]})", target_with(kSysAdmin)));
+  CHECK(!applies(R"("includes": {"arches": ["amd64"]}, "excludes": {"caps": ["CAP_SYS_ADMIN"]})",
+                 target_with(kSysAdmin)));
 }
 
 TEST_CASE("a mistake counts in a rule that does not apply too") {
-  CHECK(mistakes_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_NO", "includes": {"arches": ["vax"]}}]})") ==
-        "profile.json: syscalls[0].action: must be a seccomp action such as SCMP_ACT_ERRNO, not 'SCMP_ACT_NO'");
-  CHECK(mistakes_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_LOG", "includes": {"minKernel": "new"}}]})") ==
-        "profile.json: syscalls[0].includes.minKernel: must be a kernel version such as 4.8, not 'new'");
+  CHECK(
+      mistakes_of(
+          R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_NO", "includes": {"arches": ["vax"]}}]})") ==
+      "profile.json: syscalls[0].action: must be a seccomp action such as SCMP_ACT_ERRNO, not 'SCMP_ACT_NO'");
+  CHECK(
+      mistakes_of(
+          R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_LOG", "includes": {"minKernel": "new"}}]})") ==
+      "profile.json: syscalls[0].includes.minKernel: must be a kernel version such as 4.8, not 'new'");
 }
 
 TEST_CASE("the machine's entry of archMap gives the architectures") {
   const char* profile = R"({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [
     {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
     {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}]})";
-  CHECK(rules_of(profile).architectures == std::vector<std::string>{"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"});
-  CHECK(mistakes_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "x"}], "architectures": ["SCMP_ARCH_X86"]})") ==
-        "profile.json: archMap: is there beside architectures: only one of them may be");
+  CHECK(rules_of(profile).architectures ==
+        std::vector<std::string>{"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"});
+  CHECK(
+      mistakes_of(
+          R"({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "x"}], "architectures": ["SCMP_ARCH_X86"]})") ==
+      "profile.json: archMap: is there beside architectures: only one of them may be");
 }
 
 TEST_CASE("a rule names its calls in one of two ways") {
   auto names = [](const std::string& fields) {
-    return rules_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_ALLOW", "comment": "why", )" + fields + "}]}").rules.at(0).names;
+    return rules_of(
+               R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_ALLOW", "comment": "why", )" +
+               fields + "}]}")
+        .rules.at(0)
+        .names;
   };
   CHECK(names(R"("name": "read")") == std::vector<std::string>{"read"});
   CHECK(names(R"("name": "", "names": ["read", "write"])") == std::vector<std::string>{"read", "write"});
-  CHECK(mistakes_of(R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_LOG", "name": "a", "names": ["b"]}, {"action": "SCMP_ACT_LOG"}]})") ==
-        "profile.json: syscalls[0].names: is there beside name: only one of them may be\n"
-        "profile.json: syscalls[1].names: is missing");
+  CHECK(
+      mistakes_of(
+          R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_LOG", "name": "a", "names": ["b"]}, {"action": "SCMP_ACT_LOG"}]})") ==
+      "profile.json: syscalls[0].names: is there beside name: only one of them may be\n"
+      "profile.json: syscalls[1].names: is missing");
 }
 
 TEST_CASE("an error is given by number, or by name as podman does") {

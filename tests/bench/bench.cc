@@ -1,0 +1,115 @@
+// Wall time of whole commands, ours and peers' in turns, so that what slows the machine slows both. Prints medians and ratios, and
+// exits with 1 when a goal is missed. scripts/bench prepares the bundle and the private view of cgroups that crun needs.
+//
+//   bench ROUNDS FOLDER      FOLDER holds bundle/ and rootfs/ as scripts/bench makes them
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Args = std::vector<std::string>;
+using Clock = std::chrono::steady_clock;
+
+struct Measured {
+  double milliseconds = 0;
+  long peak_kib = 0;
+};
+
+Measured measure(const Args& argv) {
+  std::vector<char*> pointers;
+  for (const std::string& word : argv) pointers.push_back(const_cast<char*>(word.c_str()));
+  pointers.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", 1 /* O_WRONLY */, 0);
+  auto start = Clock::now();
+  pid_t pid;
+  if (posix_spawnp(&pid, pointers[0], &actions, nullptr, pointers.data(), environ) != 0) {
+    std::fprintf(stderr, "bench: cannot start %s\n", pointers[0]);
+    std::exit(2);
+  }
+  int status;
+  rusage usage;
+  ::wait4(pid, &status, 0, &usage);
+  double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  if (status != 0) {
+    std::fprintf(stderr, "bench: %s failed with status %d\n", pointers[0], status);
+    std::exit(2);
+  }
+  posix_spawn_file_actions_destroy(&actions);
+  return {ms, usage.ru_maxrss};
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+struct Goal {
+  std::string ours, peer;
+  double most;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int rounds = argc > 1 ? std::atoi(argv[1]) : 41;
+  std::string folder = argc > 2 ? argv[2] : ".", bundle = folder + "/bundle", rootfs = bundle + "/rootfs";
+  std::string runner = std::getenv("RUNNER") ? std::getenv("RUNNER") : "runner";
+  int count = 0;
+  auto id = [&] { return "bench-" + std::to_string(::getpid()) + "-" + std::to_string(++count); };
+
+  std::map<std::string, std::vector<double>> times;
+  long peak = 0;
+  auto record = [&](const std::string& name, const Args& command) {
+    Measured m = measure(command);
+    times[name].push_back(m.milliseconds);
+    if (name == "runner run (container)" || name == "runner run (session)") peak = std::max(peak, m.peak_kib);
+  };
+
+  // One container of each runtime stays, for exec.
+  measure({runner, "run", "-d", "-b", bundle + "-sleep", "bench-runner"});
+  measure({"crun", "run", "-d", "-b", bundle + "-sleep", "bench-crun"});
+  for (int i = 0; i < rounds; ++i) {
+    record("runner run (container)", {runner, "run", "-b", bundle, id()});
+    record("crun run", {"crun", "run", "-b", bundle, id()});
+    record("bwrap", {"bwrap", "--unshare-all", "--ro-bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"});
+    record("runner run (session)", {runner, "run", "--rm", "--rootfs", rootfs, "--", "/bin/true"});
+    record("runner run (session, host view)", {runner, "run", "--rm", "--", "true"});
+    record("runner exec", {runner, "exec", "bench-runner", "/bin/true"});
+    record("crun exec", {"crun", "exec", "bench-crun", "/bin/true"});
+    if (i % 4 == 0) record("runc run", {"runc", "run", "-b", bundle, id()});
+  }
+  measure({runner, "delete", "-f", "bench-runner"});
+  measure({"crun", "delete", "-f", "bench-crun"});
+
+  for (const auto& [name, values] : times)
+    std::printf("%-34s median %7.2f ms   least %7.2f ms   of %zu\n", name.c_str(), median(values),
+                *std::min_element(values.begin(), values.end()), values.size());
+  const std::vector<Goal> goals{{"runner run (container)", "crun run", 0.75},
+                                {"runner run (container)", "bwrap", 1.0},
+                                {"runner run (session)", "crun run", 1.2},
+                                {"runner run (session, host view)", "crun run", 1.2},
+                                {"runner exec", "crun exec", 0.75}};
+  bool met = true;
+  std::printf("\n");
+  for (const Goal& goal : goals) {
+    double ratio = median(times[goal.ours]) / median(times[goal.peer]);
+    met &= ratio <= goal.most;
+    std::printf("%-34s / %-10s %5.2f   goal %.2f   %s\n", goal.ours.c_str(), goal.peer.c_str(), ratio, goal.most,
+                ratio <= goal.most ? "met" : "MISSED");
+  }
+  bool small = peak <= 8 * 1024;
+  std::printf("%-34s   %10ld KiB   goal 8192   %s\n", "peak memory of runner", peak, small ? "met" : "MISSED");
+  return met && small ? 0 : 1;
+}

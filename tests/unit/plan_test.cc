@@ -1,0 +1,169 @@
+// A plan is a pure function of config, policy and host; what it decides is tested here and pinned in tests/golden.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "runner/plan/json.h"
+#include "runner/plan/session_plan.h"
+
+using namespace runner;
+using namespace runner::plan;
+
+namespace {
+
+std::string source_root() {
+  const char* root = std::getenv("RUNNER_SOURCE_ROOT");
+  return root ? root : ".";
+}
+
+Policy shipped(const std::string& name) {
+  Diagnostics wrong;
+  auto policy = load_policy(name, {source_root() + "/policies"}, wrong);
+  REQUIRE_MESSAGE(policy, wrong.text());
+  return *policy;
+}
+
+Config plain_config() {
+  Config config;
+  config.id = "s-1";
+  config.argv = {"true"};
+  return config;
+}
+
+Host plain_host() {
+  Host host;
+  host.privileged = true;
+  host.first_id = 0x70000000;
+  host.upper = "/data/s-1/fs/upper";
+  host.work = "/data/s-1/fs/work";
+  host.lower = "/data/s-1/fs/lower";
+  host.links = {{"/bin", "usr/bin"}, {"/lib", "usr/lib"}};
+  host.directories = {"/usr"};
+  host.etc = {"/etc/alternatives"};
+  return host;
+}
+
+Config with_volume(const std::string& from, const std::string& to, bool read_only) {
+  Config config = plain_config();
+  config.volumes = {{from, to, read_only, "-v " + from + ":" + to}};
+  return config;
+}
+
+std::string why_not(const Config& config, Host host = plain_host(), const std::string& policy = "default") {
+  for (const Volume& volume : config.volumes) host.owners.try_emplace(volume.from, std::pair{1000u, 1000u});
+  Diagnostics wrong;
+  auto plan = make_plan(config, shipped(policy), {}, host, wrong);
+  CHECK(plan.has_value() == wrong.empty());
+  return wrong.first();
+}
+
+SessionPlan plan_of(const Config& config, Host host = plain_host(), const std::string& policy = "default") {
+  for (const Volume& volume : config.volumes) host.owners.try_emplace(volume.from, std::pair{1000u, 1000u});
+  Diagnostics wrong;
+  auto plan = make_plan(config, shipped(policy), {}, host, wrong);
+  REQUIRE_MESSAGE(plan, wrong.text());
+  return *plan;
+}
+
+void check_golden(const std::string& name, const SessionPlan& plan) {
+  std::string path = source_root() + "/tests/golden/" + name, text = to_json(plan) + "\n";
+  if (std::getenv("UPDATE_GOLDEN")) std::ofstream(path) << text;
+  std::ostringstream pinned;
+  pinned << std::ifstream(path).rdbuf();
+  CHECK(pinned.str() == text);
+}
+
+}  // namespace
+
+TEST_SUITE("plan") {
+  TEST_CASE("the plan of `run -- true` is the pinned one") { check_golden("default.json", plan_of(plain_config())); }
+
+  TEST_CASE("the plan of a root file system with a workspace under strict is the pinned one") {
+    Config config = with_volume("/home/me/project", "/workspace", false);
+    config.rootfs = "/images/debian";
+    Host host = plain_host();
+    host.links.clear();
+    check_golden("strict-rootfs.json", plan_of(config, host, "strict"));
+  }
+
+  TEST_CASE("the plan of an ordinary user maps one id and prepares nothing with privilege") {
+    Host host = plain_host();
+    host.privileged = false;
+    host.uid = host.gid = 1234;
+    SessionPlan plan = plan_of(plain_config(), host);
+    CHECK(plan.sandbox.ids.uids == std::vector<isolate::IdRange>{{1000, 1234, 1}});
+    CHECK_FALSE(plan.sandbox.privileged_start);
+    check_golden("ordinary-user.json", plan);
+  }
+
+  TEST_CASE("a writable bind outside the workspace is refused by the default policy") {
+    CHECK(why_not(with_volume("/srv/data", "/data", false)) == "-v /srv/data:/data: /data may not be writable (policy: default)");
+    CHECK(why_not(with_volume("/srv/data", "/data", true)) == "");
+  }
+
+  TEST_CASE("what the host must keep for itself is never bound") {
+    for (const char* from : {"/", "/etc", "/etc/ssh", "/proc", "/sys/kernel", "/dev", "/boot", "/run/docker.sock"})
+      CHECK(why_not(with_volume(from, "/workspace", true)).find("may not be shown in a sandbox") != std::string::npos);
+  }
+
+  TEST_CASE("nothing is mounted over /proc, /dev, /sys or the root") {
+    for (const char* to : {"/proc", "/proc/sys", "/dev/shm", "/sys", "/"})
+      CHECK(why_not(with_volume("/srv/data", to, true)) != "");
+  }
+
+  TEST_CASE("a flag may ask for less than the policy, and not for more") {
+    Config config = plain_config();
+    config.memory = 64u << 20;
+    config.pids = 10;
+    config.cpus = 500;
+    SessionPlan plan = plan_of(config);
+    CHECK(plan.sandbox.cgroup.limits.memory == 64 << 20);
+    CHECK(plan.sandbox.cgroup.limits.pids == 10);
+    CHECK(plan.sandbox.cgroup.limits.cpu_quota == 50'000);
+    config.memory = std::uint64_t{64} << 30;
+    CHECK(why_not(config) == "--memory: 64G is more than policy default allows (2G)");
+  }
+
+  TEST_CASE("a session has no capability, whoever its user is") {
+    Config config = plain_config();
+    config.user = "root";
+    CHECK(plan_of(config).sandbox.process.capabilities == isolate::Capabilities{});
+    config.cap_add = {"SYS_ADMIN"};
+    CHECK(why_not(config) == "--cap-add: policy default does not allow SYS_ADMIN");
+    config.cap_add.clear();
+    config.cap_drop = {"ALL"};
+    CHECK(why_not(config) == "");
+    config.cap_drop = {"NO_SUCH_THING"};
+    CHECK(why_not(config) == "--cap-drop: unknown capability 'NO_SUCH_THING'");
+  }
+
+  TEST_CASE("a user is a number of 16 bits or a known name") {
+    Config config = plain_config();
+    for (const char* bad : {"0x0", " 0", "+0", "65536", "4294967295", "1000:", "nobody", "1e3"}) {
+      config.user = bad;
+      CHECK(why_not(config).find("--user: must be agent, root, or UID[:GID]") == 0);
+    }
+    config.user = "1001:1002";
+    CHECK(plan_of(config).sandbox.process.gid == 1002);
+  }
+
+  TEST_CASE("a root file system whose /dev is a link is refused with its place") {
+    Config config = plain_config();
+    config.rootfs = "/images/evil";
+    Host host = plain_host();
+    host.links = {{"/dev", "/host/dev"}};
+    CHECK(why_not(config, host) == "--rootfs /images/evil: /dev is a symbolic link to /host/dev; a session needs a real one there");
+  }
+
+  TEST_CASE("all mistakes of a command line are told at once") {
+    Config config = with_volume("/etc", "/etc", false);
+    config.memory = std::uint64_t{64} << 30;
+    config.user = "x";
+    Diagnostics wrong;
+    CHECK_FALSE(make_plan(config, shipped("default"), {}, plain_host(), wrong));
+    CHECK(wrong.entries().size() >= 4);
+  }
+}
