@@ -118,6 +118,11 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   auto in_v2 = [&](const std::string& name) {
     return std::find(host.v2_controllers.begin(), host.v2_controllers.end(), name) != host.v2_controllers.end();
   };
+  // Who owns a group kills what is in it at the end: one with processes is somebody else's.
+  Cgroup before = open(plan.path, host);
+  bool used = before.populated();
+  for (const auto& [controller, directory] : before.v1_) used |= !find_file(directory + "/cgroup.procs").value_or("").empty();
+  if (used) fail(EBUSY, "make cgroup {} (it exists, and there are processes in it)", plan.path);
   group.owned_ = true;  // from here on a failure removes what was made
   if (!host.v2.empty()) {
     group.v2_path_ = host.v2 + host.v2_base + plan.path;
@@ -127,7 +132,7 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   for (const cgroups::Need& need : needs) {
     std::string controller = cgroups::v1::controller_for(need.controller);
     if (in_v2(need.controller)) continue;
-    auto hierarchy = host.v1.find(controller);
+    auto hierarchy = need.v2_only ? host.v1.end() : host.v1.find(controller);
     if (hierarchy != host.v1.end()) {
       std::string directory = hierarchy->second + plan.path;
       if (group.v1_.try_emplace(controller, directory).second) cgroups::v1::create(controller, hierarchy->second, plan.path);
@@ -265,15 +270,17 @@ void Cgroup::remove() {
 namespace cgroups {
 
 std::vector<Need> needs_of(const Limits& limits) {
+  // "No limit" is what a group has anyway: it needs no controller.
+  auto set = [](const std::optional<std::int64_t>& limit) { return limit && *limit > 0; };
   std::vector<Need> needs;
-  if (limits.memory || limits.memory_reservation || limits.memory_and_swap) needs.push_back({"memory", "memory limit"});
-  if (limits.pids) needs.push_back({"pids", "pids limit"});
-  if (limits.cpu_quota || limits.cpu_period || limits.cpu_shares) needs.push_back({"cpu", "cpu limit"});
+  if (set(limits.memory) || set(limits.memory_reservation) || set(limits.memory_and_swap)) needs.push_back({"memory", "memory limit"});
+  if (set(limits.pids)) needs.push_back({"pids", "pids limit"});
+  if (set(limits.cpu_quota) || limits.cpu_shares) needs.push_back({"cpu", "cpu limit"});
   if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) needs.push_back({"cpuset", "cpuset"});
   if (limits.io_weight || !limits.io.empty()) needs.push_back({"io", "io limit"});
   for (const auto& [file, value] : limits.unified) {
     std::string controller = file.substr(0, file.find('.'));
-    if (controller != "cgroup") needs.push_back({controller, file});
+    if (controller != "cgroup") needs.push_back({controller, file, true});
   }
   return needs;
 }

@@ -14,6 +14,7 @@ namespace isolate::cgroups {
 struct Need {
   std::string controller;  // v2 name: memory, pids, cpu, cpuset, io
   std::string what;        // "memory limit"
+  bool v2_only = false;    // named by its v2 file: no v1 controller can stand in
 };
 std::vector<Need> needs_of(const Limits& limits);
 

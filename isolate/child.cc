@@ -116,7 +116,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     attach_mounts(root.get(), plan, handles.mounts);  // /proc before the old root goes: a user namespace must see one to make one
 
     if (!find_below(root.get(), plan.process.cwd, Links::InRoot))
-      make_below(root.get(), plan.process.cwd, Make::Directory, Links::InRoot);  // as docker and runc do
+      make_place(root.get(), plan.process.cwd, Make::Directory, Links::InRoot, plan.process);  // as docker and runc do
 
     stage = Stage::Terminal;
     TerminalPair terminal;
@@ -177,7 +177,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
 
     stage = Stage::Exec;
     if (plan.init) execute_init(options.init_program, options.init_control);
-    execute(program, plan.process.argv, plan.process.env);
+    execute(program, plan.process.argv, with_home(plan.process.env, plan.process.uid));
   } catch (const std::exception& error) {
     link.report(stage, error);                    // the parent rethrows it as SetupError
   }

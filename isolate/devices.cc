@@ -17,6 +17,13 @@ namespace {
 
 mode_t type_bits(char type) { return type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR; }
 
+void check_node(int node, const std::string& path, char type, unsigned major, unsigned minor) {
+  struct stat info;
+  check(::fstat(node, &info), "look at device {}", path);
+  bool same_number = type == 'p' || info.st_rdev == ::makedev(major, minor);
+  if ((info.st_mode & S_IFMT) != type_bits(type) || !same_number) fail(ENODEV, "use {} (it is not device {} {}:{})", path, type, major, minor);
+}
+
 void make_node(int root, const Device& device) {
   std::string path = clean_path(device.path);
   std::size_t slash = path.rfind('/');
@@ -26,15 +33,21 @@ void make_node(int root, const Device& device) {
     if (errno == EEXIST) return;  // the image, or a bind of the host's /dev, has one
     fail(errno, "make device {}", device.path);
   }
-  check(::fchownat(folder.get(), name.c_str(), device.uid, device.gid, AT_SYMLINK_NOFOLLOW), "give {} its owner", device.path);
-  check(::fchmodat(folder.get(), name.c_str(), device.mode, 0), "set the mode of {}", device.path);
+  // Whoever else can write to this folder may have put a link to a file of the host in its place by now: what is opened here is
+  // looked at, and only that is changed.
+  Fd node(check(::openat(folder.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open device {}", device.path));
+  check_node(node.get(), device.path, device.type, device.major, device.minor);
+  check(::fchownat(node.get(), "", device.uid, device.gid, AT_EMPTY_PATH), "give {} its owner", device.path);
+  check(::chmod(fd_path(node.get()).c_str(), device.mode), "set the mode of {}", device.path);
 }
 
 void bind_node(int root, const Device& device) {
   if (device.type == 'p') fail(EINVAL, "make {} (a FIFO cannot be taken from the host)", device.path);
   Fd node = open_host_device(device.path, device.type, device.major, device.minor);
   Fd target = make_below(root, device.path, Make::File, Links::Refuse);
-  attach_mount(copy_mount(node.get(), "", false).get(), target.get(), device.path);
+  Fd mount = copy_mount(node.get(), "", false);
+  set_mount(mount.get(), kNodeAttributes, 0, false);
+  attach_mount(mount.get(), target.get(), device.path);
 }
 
 void link(int dev, const char* to, const char* name) {
@@ -45,10 +58,7 @@ void link(int dev, const char* to, const char* name) {
 
 Fd open_host_device(const std::string& path, char type, unsigned major, unsigned minor) {
   Fd node(check(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open device {}", path));
-  struct stat info;
-  check(::fstat(node.get(), &info), "look at device {}", path);
-  if ((info.st_mode & S_IFMT) != type_bits(type) || info.st_rdev != ::makedev(major, minor))
-    fail(ENODEV, "use {} (it is not device {} {}:{})", path, type, major, minor);
+  check_node(node.get(), path, type, major, minor);
   return node;
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <sstream>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -59,6 +60,31 @@ std::string find_program(const std::vector<std::string>& argv, const std::vector
   }
   if (seen == EACCES) throw_system_error(EACCES, fmt::format("exec: \"{}\"", name), name);
   throw_system_error(ENOENT, fmt::format("exec: \"{}\": executable file not found in $PATH", name), name);
+}
+
+std::vector<std::string> with_home(std::vector<std::string> env, unsigned uid) {
+  for (const std::string& entry : env)
+    if (entry.rfind("HOME=", 0) == 0) return env;
+  std::string home = "/";
+  Fd file(::open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // it may be anything that the image likes, a FIFO too
+  struct stat info;
+  if (file && ::fstat(file.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_size < (1 << 20)) {
+    std::string text(static_cast<std::size_t>(info.st_size), '\0');
+    text.resize(static_cast<std::size_t>(std::max<ssize_t>(0, ::read(file.get(), text.data(), text.size()))));
+    // name:password:UID:gid:comment:HOME:shell
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      std::vector<std::string> fields;
+      std::istringstream parts(line);
+      for (std::string field; std::getline(parts, field, ':');) fields.push_back(field);
+      if (fields.size() >= 6 && fields[2] == std::to_string(uid) && !fields[5].empty()) {
+        home = fields[5];
+        break;
+      }
+    }
+  }
+  env.push_back("HOME=" + home);
+  return env;
 }
 
 void execute(const std::string& program, const std::vector<std::string>& argv, const std::vector<std::string>& env) {

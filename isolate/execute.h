@@ -10,6 +10,10 @@ namespace isolate {
 /// "executable file not found in $PATH", by which podman knows exit status 127.
 std::string find_program(const std::vector<std::string>& argv, const std::vector<std::string>& env);
 
+/// The environment with HOME, if it has none: from /etc/passwd of the root that we are in, as runc does. Read by hand, since libc's
+/// getpwuid would load libraries from inside (CVE-2019-14271).
+std::vector<std::string> with_home(std::vector<std::string> env, unsigned uid);
+
 /// execve(2); throws when it fails.
 void execute(const std::string& program, const std::vector<std::string>& argv, const std::vector<std::string>& env);
 

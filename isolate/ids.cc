@@ -32,10 +32,12 @@ void write_id_maps(pid_t pid, const IdMap& ids, bool privileged) {
 }
 
 Fd make_id_map(const IdMap& ids) {
+  pid_t parent = ::getpid();
   Child holder = clone_process(CLONE_NEWUSER);
   if (holder.pid() == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (;;) ::pause();
+    while (::getppid() == parent) ::pause();  // it may have died before the line above
+    ::_exit(0);
   }
   write_id_maps(holder.pid(), ids, true);
   return open_file(fmt::format("/proc/{}/ns/user", holder.pid()), O_RDONLY);

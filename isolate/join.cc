@@ -78,7 +78,7 @@ int different_namespaces(pid_t pid) {
       for (const Filter& filter : options.filters) load_filter(filter);
 
     stage = Stage::Exec;
-    execute(program, process.argv, process.env);
+    execute(program, process.argv, with_home(process.env, process.uid));
   } catch (const std::exception& error) {
     link.report(stage, error);
   }

@@ -1,6 +1,7 @@
 #include "isolate/mounts.h"
 
 #include <fcntl.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -22,18 +23,20 @@ namespace {
 
 Fd open_source(const Bind& bind) {
   // O_PATH first, so that what is checked is what is mounted (CVE-2024-42472).
-  int flags = O_PATH | O_CLOEXEC | (bind.follow_links ? 0 : O_NOFOLLOW);
-  Fd source(check(::open(bind.from.c_str(), flags), "open mount source {}", bind.from));
-  struct stat info;
-  check(::fstat(source.get(), &info), "look at mount source {}", bind.from);
-  if (S_ISLNK(info.st_mode)) fail(ELOOP, "mount {} (it is a symbolic link)", bind.from);
-  return source;
+  if (bind.follow_links) return Fd(check(::open(bind.from.c_str(), O_PATH | O_CLOEXEC), "open mount source {}", bind.from));
+  // Its links were resolved when it was judged: one that is there now has been put there since.
+  return open_below(open_dir("/").get(), bind.from, Links::Refuse);
 }
 
-Fd prepare_bind(const Bind& bind) {
+// A copy of a shared mount is its peer: unless that was asked for, what is mounted below it inside must not appear on the host.
+void part_from_peers(int mount, std::uint64_t propagation) {
+  if (propagation & MS_SHARED) return;
+  set_mount(mount, 0, 0, true, propagation & MS_SLAVE ? MS_SLAVE : MS_PRIVATE);
+}
+
+Fd prepare_bind(const Bind& bind, std::uint64_t propagation) {
   Fd mount = copy_mount(open_source(bind).get(), "", bind.recursive);
-  // A copy of a shared mount is its peer: without this, what is mounted below it inside would appear on the host.
-  set_mount(mount.get(), 0, 0, true, MS_PRIVATE);
+  part_from_peers(mount.get(), propagation);
   if (!bind.ids.empty()) set_mount(mount.get(), 0, 0, false, 0, make_id_map(bind.ids).get());
   return mount;
 }
@@ -42,9 +45,9 @@ Fd prepare_bind(const Bind& bind) {
 // (CVE-2019-19921, CVE-2023-27561). /dev likewise.
 bool must_be_real(const std::string& path) { return path == "/proc" || path == "/sys" || path == "/dev"; }
 
-Fd find_target(int root, const Mount& mount, bool directory) {
+Fd find_target(int root, const Mount& mount, bool directory, const Process& process) {
   std::string path = clean_path(mount.to);
-  Fd target = make_below(root, path, directory ? Make::Directory : Make::File, must_be_real(path) ? Links::Refuse : Links::InRoot);
+  Fd target = make_place(root, path, directory ? Make::Directory : Make::File, must_be_real(path) ? Links::Refuse : Links::InRoot, process);
   struct statfs info;
   check(::fstatfs(target.get(), &info), "look at mount target {}", path);
   constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC
@@ -61,9 +64,11 @@ bool is_directory(int fd) {
 }
 
 Fd make_mount(const Mount& mount) {
-  if (std::holds_alternative<CgroupView>(mount.what)) return new_mount("cgroup2", "cgroup", {}, 0);
+  // Where the host's own /proc or /sys is locked read-only, the kernel refuses a new one that is not so from its first moment.
+  auto attributes = static_cast<unsigned>(mount.set & (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (std::holds_alternative<CgroupView>(mount.what)) return new_mount("cgroup2", "cgroup", {}, attributes);
   const auto& fs = std::get<FileSystem>(mount.what);
-  return new_mount(fs.type, fs.source.empty() ? fs.type : fs.source, fs.options, 0);
+  return new_mount(fs.type, fs.source.empty() ? fs.type : fs.source, fs.options, attributes);
 }
 
 void set_attributes(int fd, const Mount& mount) {
@@ -80,14 +85,14 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup) {
     handles.root = mount_overlay(*plan.root.overlay, plan.privileged_start);
   } else {
     handles.root = copy_mount(AT_FDCWD, plan.root.path, true);
-    set_mount(handles.root.get(), 0, 0, true, MS_PRIVATE);
+    part_from_peers(handles.root.get(), plan.root.propagation);
   }
   for (const Mount& mount : plan.mounts) {
     Fd prepared;
-    if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = prepare_bind(*bind);
+    if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = prepare_bind(*bind, mount.propagation);
     // Without a cgroup namespace a new cgroup2 mount would show the host's whole tree.
     else if (std::holds_alternative<CgroupView>(mount.what) && !plan.makes(NamespaceKind::Cgroup) && !cgroup.empty())
-      prepared = prepare_bind(Bind{cgroup, false, {}, true});
+      prepared = prepare_bind(Bind{cgroup, false, {}, true}, 0);
     if (prepared) set_attributes(prepared.get(), mount);
     handles.mounts.push_back(std::move(prepared));
   }
@@ -104,13 +109,27 @@ Fd attach_root(const Plan& plan, MountHandles& handles) {
   return std::move(handles.root);
 }
 
+Fd make_place(int root, const std::string& path, Make make, Links links, const Process& process) {
+  try {
+    return make_below(root, path, make, links);
+  } catch (const SystemError& error) {
+    if (error.code() != EOVERFLOW) throw;
+  }
+  // In a workspace only its owner has an id: not even root makes a file there.
+  struct AsUser {
+    explicit AsUser(const Process& process) { ::setfsgid(process.gid), ::setfsuid(process.uid); }
+    ~AsUser() { ::setfsuid(::geteuid()), ::setfsgid(::getegid()); }
+  } user(process);
+  return make_below(root, path, make, links);
+}
+
 void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
     const Mount& mount = plan.mounts[i];
     bool prepared = static_cast<bool>(handles.mounts[i]);
     Fd made = prepared ? std::move(handles.mounts[i]) : make_mount(mount);
     if (!prepared) set_attributes(made.get(), mount);
-    Fd target = find_target(root, mount, is_directory(made.get()));
+    Fd target = find_target(root, mount, is_directory(made.get()), plan.process);
     attach_mount(made.get(), target.get(), mount.to);
     // Only once it is attached may a mount be shared: a peer group needs a namespace.
     if (mount.propagation) set_mount(made.get(), 0, 0, mount.propagation & MS_REC, mount.propagation & ~std::uint64_t{MS_REC});
@@ -124,8 +143,11 @@ void mask_paths(int root, const std::vector<std::string>& paths) {
     if (!target) continue;  // nothing to hide
     if (!is_directory(target.get())) {
       // The host's node, its number checked: not one that the image offers (CVE-2025-31133).
-      if (!null) null = open_host_device("/dev/null", 'c', 1, 3);
-      attach_mount(copy_mount(null.get(), "", false).get(), target.get(), path);
+      // Read-only: a device can still be written to, but a container with the host's ids could change the mode of the host's node.
+      Fd mask = copy_mount(null ? null.get() : open_host_device("/dev/null", 'c', 1, 3).get(), "", false);
+      if (!null) set_mount(mask.get(), kNodeAttributes, 0, false);
+      attach_mount(mask.get(), target.get(), path);
+      if (!null) null = std::move(mask);
       continue;
     }
     // One empty file system for all directories: a superblock each would cost 30 µs.

@@ -10,6 +10,7 @@
 
 #include "isolate/plan.h"
 #include "isolate/sys/fd.h"
+#include "isolate/sys/paths.h"
 
 namespace isolate {
 
@@ -25,6 +26,9 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup);
 /// Mounts the new root over the old one and returns it; everything below works on that descriptor.
 sys::Fd attach_root(const Plan& plan, MountHandles& handles);
 void attach_mounts(int root, const Plan& plan, MountHandles& handles);
+
+/// sys::make_below, and as the plan's user where root has no id of its own.
+sys::Fd make_place(int root, const std::string& path, sys::Make make, sys::Links links, const Process& process);
 
 /// Shows /dev/null in place of a file and an empty read-only directory in place of a directory.
 void mask_paths(int root, const std::vector<std::string>& paths);

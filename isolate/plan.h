@@ -42,7 +42,7 @@ struct Bind {
   std::string from;
   bool recursive = true;
   IdMap ids;                   // on-disk ids to ids of the sandbox's parent; empty: unmapped
-  bool follow_links = true;    // false: a symbolic link as source is refused
+  bool follow_links = true;    // false: a symbolic link anywhere in the path of the source is refused
   bool operator==(const Bind&) const = default;
 };
 

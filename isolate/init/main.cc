@@ -107,10 +107,10 @@ class Init {
       send_message(kControl, fmt::format("started {}", workload_), sent);
     } catch (const SetupError& error) {
       const SetupFailure& f = error.failure();
-      send_message(kControl, fmt::format("failed {} {}{}{}{}{}", static_cast<int>(f.stage), f.code, '\0', f.path, '\0', f.cause));
+      send_message(kControl, fmt::format("failed {} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause));
     } catch (const std::exception& error) {
       SetupFailure f = describe(Stage::Start, error);
-      send_message(kControl, fmt::format("failed {} {}{}{}{}{}", static_cast<int>(f.stage), f.code, '\0', f.path, '\0', f.cause));
+      send_message(kControl, fmt::format("failed {} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause));
     }
   }
 

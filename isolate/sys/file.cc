@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "isolate/sys/error.h"
+#include "isolate/sys/paths.h"
 
 namespace isolate::sys {
 
@@ -45,17 +46,39 @@ std::vector<std::string> names_in(int dir_fd, const std::string& path) {
   return names;
 }
 
-void remove_below(int parent, const std::string& name, dev_t device) {
+// A tree that is removed. Programs of a sandbox nest directories without end: neither descriptors nor the stack may follow them.
+struct Removal {
+  int top;
+  dev_t device;
+  unsigned moved = 0;
+};
+constexpr int kDeepest = 64;
+
+void move_to_top(Removal& removal, int parent, const std::string& name) {
+  while (::renameat2(parent, name.c_str(), removal.top, fmt::format(".deep-{}", removal.moved++).c_str(), RENAME_NOREPLACE) == -1)
+    if (errno != EEXIST) fail(errno, "move directory {} up to remove it", name);
+}
+
+Fd open_to_remove(int parent, const std::string& name) {
+  auto open = [&](int flags) { return Fd(::openat(parent, name.c_str(), flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); };
+  Fd dir = open(O_RDONLY);
+  // An ordinary user's own, without the bits.
+  if (Fd place = dir || errno != EACCES ? Fd() : open(O_PATH); place && ::chmod(fd_path(place.get()).c_str(), 0700) == 0) dir = open(O_RDONLY);
+  return dir;
+}
+
+void remove_below(Removal& removal, int parent, const std::string& name, int depth) {
   struct stat info;
   if (::fstatat(parent, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == -1) {
     if (errno == ENOENT) return;
     fail(errno, "look at {}", name);
   }
-  if (S_ISDIR(info.st_mode) && info.st_dev == device) {
-    Fd dir(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (S_ISDIR(info.st_mode) && info.st_dev == removal.device) {
+    Fd dir = open_to_remove(parent, name);
+    if (depth == kDeepest) return move_to_top(removal, parent, name);
     if (dir) {
       for (const std::string& below : names_in(check(::fcntl(dir.get(), F_DUPFD_CLOEXEC, 0), "copy descriptor"), name))
-        remove_below(dir.get(), below, device);
+        remove_below(removal, dir.get(), below, depth + 1);
     }
     if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) == -1 && errno != ENOENT) fail(errno, "remove directory {}", name);
     return;
@@ -151,7 +174,13 @@ void remove_tree(const std::string& path) {
     if (errno == ENOENT) return;
     fail(errno, "look at {}", path);
   }
-  remove_below(AT_FDCWD, path, info.st_dev);
+  Fd top = S_ISDIR(info.st_mode) ? open_to_remove(AT_FDCWD, path) : Fd();
+  Removal removal{top.get(), info.st_dev};
+  auto names = [&] { return names_in(check(::openat(top.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory {}", path), path); };
+  // Again while something was moved up.
+  for (std::vector<std::string> list; top && !(list = names()).empty();)
+    for (const std::string& name : list) remove_below(removal, top.get(), name, 1);
+  remove_below(removal, AT_FDCWD, path, 0);
 }
 
 }  // namespace isolate::sys

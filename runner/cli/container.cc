@@ -70,7 +70,8 @@ session::State new_state(const std::string& id, const oci::Container& container)
   return state;
 }
 
-// The two descriptors of LISTEN_FDS come first, then those of --preserve-fds: sd_listen_fds(3).
+// The descriptors of LISTEN_FDS come first, then those of --preserve-fds: sd_listen_fds(3).
+// One that closes on exec is our own and not the caller's.
 int descriptors_to_keep(const CreateFlags& flags, isolate::Process& process) {
   const char* listen = std::getenv("LISTEN_FDS");
   int count = listen ? std::atoi(listen) : 0;
@@ -79,7 +80,7 @@ int descriptors_to_keep(const CreateFlags& flags, isolate::Process& process) {
     process.env.push_back("LISTEN_PID=1");
   }
   for (int fd = 3; fd < 3 + count + flags.preserve_fds; ++fd)
-    if (::fcntl(fd, F_GETFD) == -1) fail(EBADF, "keep descriptor {} for the container (--preserve-fds, LISTEN_FDS)", fd);
+    if (::fcntl(fd, F_GETFD) != 0) fail(EBADF, "keep descriptor {} for the container (--preserve-fds, LISTEN_FDS)", fd);
   return count + flags.preserve_fds;
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -54,8 +55,15 @@ session::Entry Context::entry(const std::string& id) {
   return std::move(*found);
 }
 
+std::string shown(const std::string& id) {
+  std::string text = id.substr(0, 60);
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '?';
+  return text;
+}
+
 void check_id(const std::string& id) {
-  if (std::string why = session::why_bad_id(id); !why.empty()) throw UsageError(fmt::format("id '{}': {}", id.substr(0, 60), why));
+  if (std::string why = session::why_bad_id(id); !why.empty()) throw UsageError(fmt::format("id '{}': {}", shown(id), why));
 }
 
 namespace {
@@ -87,12 +95,12 @@ std::string folder_of_program() {
 
 void report_error(const Globals& globals, const std::string& message) {
   log_to_file(globals, "error", message);
-  fmt::print(stderr, "runner: {}\n", message);
+  std::fputs(fmt::format("runner: {}\n", message).c_str(), stderr);  // fmt::print throws when nobody reads: we are in a catch block
 }
 
 void report_warning(const Globals& globals, const std::string& message) {
   log_to_file(globals, "warning", message);
-  fmt::print(stderr, "runner: warning: {}\n", message);
+  std::fputs(fmt::format("runner: warning: {}\n", message).c_str(), stderr);
 }
 
 std::string sentence(const isolate::SetupFailure& failure) {

@@ -78,7 +78,8 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
   host.first_id = first_id;
   host.upper = data + "/fs/upper";
   host.work = data + "/fs/work";
-  host.lower = data + "/fs/lower";
+  // Of all sessions: overlayfs wants a lower layer, and theirs is empty. Beside their folders, where nobody else can write.
+  host.lower = data.substr(0, data.rfind('/')) + "/.empty";
   if (config.rootfs == "host") look_at_host_view(host);
   else look_at_rootfs(config.rootfs, host, wrong);
   look_at_volumes(config, host);

@@ -55,14 +55,21 @@ std::uint32_t parse_id(const std::string& text, const char* what) {
   return id;
 }
 
-isolate::Process process_of(const ExecFlags& flags, const session::State& state, const isolate::Process& first,
+isolate::Process process_of(Context& context, const ExecFlags& flags, const session::State& state, const isolate::Process& first,
                             const std::vector<std::string>& argv) {
   if (!flags.process.empty()) {
     Diagnostics wrong;
     std::vector<std::string> warnings;
     auto process = oci::load_process(flags.process, first.capabilities, warnings, wrong);
     if (!process) throw std::runtime_error(wrong.text());
+    for (const std::string& warning : warnings) report_warning(context.globals, warning);
     if (flags.terminal && !process->terminal) process->terminal.emplace();
+    // The file says who runs what; what a session may do was decided by its policy when it began.
+    if (state.is_session) {
+      process->capabilities = first.capabilities;
+      process->no_new_privileges = true;
+      process->rlimits = first.rlimits;
+    }
     return *process;
   }
   isolate::Process process = first;
@@ -128,7 +135,7 @@ int run_exec(Context& context, int& failed) {
     throw std::runtime_error("cannot exec in a paused container (use --ignore-paused to override)");
 
   isolate::init::SpawnRequest first = entry.read_process();
-  isolate::Process process = process_of(flags, state, first.process, argv);
+  isolate::Process process = process_of(context, flags, state, first.process, argv);
   if (process.terminal && flags.detach && flags.console_socket.empty())
     throw std::runtime_error("a detached process with a terminal needs --console-socket");
 
@@ -144,11 +151,15 @@ int run_exec(Context& context, int& failed) {
   join.lock_privileges = state.is_session;
   join.die_with_parent = state.is_session && !flags.detach;
   std::optional<Pipes> pipes;
-  if (state.is_session && !process.terminal && !flags.detach) {
+  Fd nothing;
+  if (state.is_session && !process.terminal && flags.detach) {
+    nothing = open_file("/dev/null", O_RDWR);
+    for (int& fd : join.stdio) fd = nothing.get();
+  } else if (state.is_session && !process.terminal) {
     pipes.emplace();
     for (int i = 0; i < 3; ++i) join.stdio[i] = pipes->theirs[i].get();
   }
-  Fd signals = flags.detach ? Fd() : supervise::catch_signals();  // from here on they are for the command
+  if (!flags.detach) supervise::catch_signals();  // from here on they are for the command: relay() passes them on
   try {
     isolate::Joined joined = isolate::join(process, join);
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);

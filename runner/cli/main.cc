@@ -1,4 +1,5 @@
 // runner: find the verb, call it, turn what it throws into a message and an exit status.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <stdio.h>
 
@@ -70,9 +71,16 @@ int run_verb(const Verb& verb, Context& context) {
   return 1;
 }
 
+// A closed one would be taken by the next file that is opened, and handed to the sandbox as its own.
+void open_standard_descriptors() {
+  for (int fd = 0; fd < 3; ++fd)
+    if (::fcntl(fd, F_GETFD) == -1) (void)::open("/dev/null", O_RDWR);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_descriptors();
   int at = find_verb(argc, argv);
   for (int i = 1; i < at; ++i) {
     if (std::strcmp(argv[i], "--version") == 0 || std::strcmp(argv[i], "-v") == 0) {

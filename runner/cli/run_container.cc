@@ -17,8 +17,8 @@ int run_container(Context& context) {
   flags.declare(options);
   std::string id = one_argument(context.parse(options), "run", "ID");
 
-  // From here on they are for the container: relay() passes on what has come until then.
-  Fd signals = flags.detach ? Fd() : supervise::catch_signals();
+  // From here on signals are for the container: relay() passes on those that have come until then.
+  if (!flags.detach) supervise::catch_signals();
   Created created = create_container(context, id, flags, false);
   try {
     created.sandbox.execute(state_json(created.state, "created", created.state.pid));

@@ -36,7 +36,8 @@ class SessionData {
  public:
   explicit SessionData(std::string path) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
-    for (const char* folder : {"/fs/upper", "/fs/work", "/fs/lower"}) make_dirs(path_ + folder, 0700);
+    for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
+    make_dirs(path_.substr(0, path_.rfind('/')) + "/.empty", 0755);
     check(::chmod((path_ + "/fs/upper").c_str(), 0755), "open the root of the session to its users");
   }
   ~SessionData() {
@@ -122,7 +123,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
   config.id = flags.name.empty() ? random_id() : flags.name;
-  if (std::string why = session::why_bad_id(config.id); !why.empty()) wrong.add({"--name"}, "'{}': {}", config.id.substr(0, 60), why);
+  if (std::string why = session::why_bad_id(config.id); !why.empty()) wrong.add({"--name"}, "'{}': {}", shown(config.id), why);
   if (flags.terminal && flags.interactive && !flags.detach && !::isatty(0)) wrong.add({"-t"}, "the input device is not a TTY");
   if (!wrong.empty()) throw UsageError(wrong.text());
   if (winsize size; flags.terminal && ::ioctl(0, TIOCGWINSZ, &size) == 0) config.rows = size.ws_row, config.columns = size.ws_col;
@@ -160,8 +161,11 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   bool raw = flags.output == "raw" || (flags.terminal && flags.output != "events");
   supervise::Output out(STDOUT_FILENO), err(STDERR_FILENO);
   std::optional<supervise::Output> more;
-  events::Writer events = events::Writer::create(data.path() + "/events.ndjson", "runner/session/" + id,
-                                                 std::getenv("TRACEPARENT") ? std::getenv("TRACEPARENT") : "");
+  const char* trace = std::getenv("TRACEPARENT");
+  std::string source = "runner/session/" + id, parent = trace ? trace : "";
+  // The log of a session that removes itself while its caller looks on would be read by nobody: writing and removing it costs 1.5 ms.
+  bool keeps_log = !flags.rm || flags.detach;
+  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent) : events::Writer(source, parent);
   supervise::Request request;
   request.plan = plan.sandbox;
   request.plan.process.env.push_back("TRACEPARENT=" + events.traceparent());
@@ -207,7 +211,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     entry.write_state(state);
     forget.kept = true;
     data.keep();
-    for (const char* folder : {"/fs/work", "/fs/lower"}) remove_tree(data.path() + folder);
+    remove_tree(data.path() + "/fs/work");
   }
   out.drain();
   err.drain();

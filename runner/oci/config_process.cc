@@ -127,8 +127,7 @@ void read_process(json::Value process, isolate::Process& to, const isolate::Capa
   read_user(process["user"].object(), to);
   if (process["args"].require(to.argv) && to.argv.empty()) process["args"].wrong("must not be empty");
   read_environment(process["env"], to.env);
-  if (process["cwd"].require(to.cwd) && (to.cwd.empty() || to.cwd[0] != '/'))
-    process["cwd"].wrong("must be an absolute path, not {}", quoted(to.cwd));
+  if (process["cwd"].require(to.cwd)) to.cwd = absolute_path(process["cwd"], to.cwd);
   json::Value capabilities = process["capabilities"].object();
   if (capabilities)
     read_capabilities(capabilities, to.capabilities, warnings);

@@ -88,7 +88,6 @@ std::string group(const User& user) {
 
 void add_network_files(const std::string& hostname, std::vector<GeneratedFile>& files) {
   files.push_back({"/etc/hosts", fmt::format("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 {}\n", hostname)});
-  files.push_back({"/etc/hostname", hostname + "\n"});
   files.push_back({"/etc/resolv.conf", "# no name server: this sandbox has no network but its loopback\n"});
 }
 
@@ -169,6 +168,7 @@ void add_volumes(const Config& config, const Policy& policy, const Host& host, c
     if (volume.to == "/") wrong.add({volume.flag}, "the root itself is chosen by --rootfs");
 
     Bind bind{volume.from};
+    bind.follow_links = false;  // `from` is a real path, and the policy was asked about that one
     auto owner = host.owners.find(volume.from);
     if (owner == host.owners.end()) {
       wrong.add({volume.flag}, "there is no {} on the host", volume.from);

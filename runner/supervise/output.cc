@@ -60,4 +60,11 @@ void Output::drain() {
   }
 }
 
+void Output::let_go() {
+  gone_ = true;
+  pending_.clear();
+  sent_ = 0;
+  own_.close();
+}
+
 }  // namespace runner::supervise

