@@ -41,6 +41,8 @@ class Context {
   isolate::CgroupHost cgroups_;
 };
 
+/// An id for a message: short, and without control characters.
+std::string shown(const std::string& id);
 /// Checks an id of the command line; throws UsageError.
 void check_id(const std::string& id);
 

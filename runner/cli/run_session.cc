@@ -192,6 +192,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   request.on_started = [&] {
     if (flags.detach) {
       out.drain();
+      for (supervise::Output* stream : {&out, &err}) stream->let_go();  // who reads our stdout to its end must not wait for the daemon
       for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
       daemon.tell(0);
     }

@@ -88,6 +88,7 @@ std::string group(const User& user) {
 
 void add_network_files(const std::string& hostname, std::vector<GeneratedFile>& files) {
   files.push_back({"/etc/hosts", fmt::format("127.0.0.1 localhost\n::1 localhost\n127.0.0.1 {}\n", hostname)});
+  files.push_back({"/etc/hostname", hostname + "\n"});
   files.push_back({"/etc/resolv.conf", "# no name server: this sandbox has no network but its loopback\n"});
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/probe/attack.h"
 
@@ -39,6 +40,7 @@ void exchange(const Words& words) {
 void hunt(const Words& words) {
   long left = number(words, 0, 2000);
   long seen = 0, opened = 0, written = 0;
+  std::vector<std::pair<int, std::string>> held;
   timespec start, now;
   ::clock_gettime(CLOCK_MONOTONIC, &start);
   say("ready", "1");
@@ -71,19 +73,19 @@ void hunt(const Words& words) {
         say("writable", name);
         ::close(exe);
       }
-      // What it was started from may be freed for writing when it ends.
-      if (int held = ::open(path, O_RDONLY); held >= 0) {
-        char again[64];
-        ::snprintf(again, sizeof again, "/proc/self/fd/%d", held);
-        int second = ::open(again, O_WRONLY);
-        if (second >= 0) {
-          struct stat info;
-          ::fstat(second, &info);
-          ++written;
-          say("writable", std::string("again ") + name);
-          ::close(second);
-        }
-        ::close(held);
+      // A program that runs cannot be written to; what it was started from can be held until it has ended.
+      if (held.size() < 200)
+        if (int file = ::open(path, O_RDONLY); file >= 0) held.emplace_back(file, std::string(name, strcspn(name, "\n")));
+    }
+    for (auto& [file, name] : held) {
+      char path[64];
+      ::snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+      int second = ::open(path, O_WRONLY);
+      if (second >= 0) {
+        ++written;
+        say("writable", name);
+        ::close(second);
+        ::close(std::exchange(file, -1));
       }
     }
     ::clock_gettime(CLOCK_MONOTONIC, &now);
