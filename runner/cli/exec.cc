@@ -1,5 +1,6 @@
 // A further process in a running container or session.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -138,6 +139,10 @@ int run_exec(Context& context, int& failed) {
   isolate::Process process = process_of(context, flags, state, first.process, argv);
   if (process.terminal && flags.detach && flags.console_socket.empty())
     throw std::runtime_error("a detached process with a terminal needs --console-socket");
+
+  winsize size;
+  if (process.terminal && process.terminal->rows == 0 && ::ioctl(0, TIOCGWINSZ, &size) == 0)
+    process.terminal = isolate::Terminal{size.ws_row, size.ws_col};
 
   Fd pidfd = session::open_process(state);
   if (!pidfd) throw std::runtime_error("container not running");

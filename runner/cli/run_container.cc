@@ -21,6 +21,7 @@ int run_container(Context& context) {
   if (!flags.detach) supervise::catch_signals();
   Created created = create_container(context, id, flags, false);
   try {
+    if (created.sandbox.terminal()) supervise::copy_window_size(0, created.sandbox.terminal().get());  // before the program asks for it
     created.sandbox.execute(state_json(created.state, "created", created.state.pid));
     created.state.started = true;
     created.entry.write_state(created.state);

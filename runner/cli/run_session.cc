@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -48,6 +49,10 @@ class SessionData {
     }
   }
   void keep() { kept_ = true; }
+  void remove() {
+    remove_tree(path_);
+    kept_ = true;
+  }
   const std::string& path() const { return path_; }
 
  private:
@@ -101,6 +106,13 @@ struct Daemon {
 void to_nothing(int fd) {
   Fd nothing = open_file("/dev/null", O_RDWR);
   check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
+}
+
+void let_signals_end_us() {
+  sigset_t ending;
+  ::sigemptyset(&ending);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) ::sigaddset(&ending, number);
+  ::sigprocmask(SIG_UNBLOCK, &ending, nullptr);
 }
 
 // What a person should know, in a few lines. Where the program's own output is all that is wanted, only what went wrong.
@@ -213,7 +225,14 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     forget.kept = true;
     data.keep();
     remove_tree(data.path() + "/fs/work");
+  } else {
+    data.remove();
+    entry.remove();
+    forget.kept = true;
   }
+  // The session is over and nothing of it is left but its last words. Whoever reads them may take his time, or never come back:
+  // a signal ends the wait.
+  let_signals_end_us();
   out.drain();
   err.drain();
   if (more) more->drain();

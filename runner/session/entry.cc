@@ -22,8 +22,10 @@ using json = nlohmann::ordered_json;
 
 namespace {
 
-// Entries in the making. The lock is taken before the rename, so a sweep that gets it has found a dead maker.
+// Entries in the making, and ones that are being removed. The lock is taken before the first rename and its file goes last, so a
+// sweep that gets it has found a dead maker or remover; one that finds no lock may only remove an empty directory.
 constexpr const char* kAside = ".new-";
+constexpr const char* kGone = ".old-";
 
 json hooks_to_json(const std::vector<isolate::Hook>& hooks) {
   json list = json::array();
@@ -43,16 +45,30 @@ std::vector<isolate::Hook> hooks_from_json(const json& j, const char* key) {
   return hooks;
 }
 
-bool lock_now(const Fd& file) { return ::flock(file.get(), LOCK_EX | LOCK_NB) == 0; }
+// Only with what still is the lock of that directory: between open and flock it may have been removed, and made anew by another.
+bool lock_now(const Fd& file, const std::string& path) {
+  struct stat locked, there;
+  return ::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(file.get(), &locked) == 0 && ::stat((path + "/lock").c_str(), &there) == 0 &&
+         locked.st_dev == there.st_dev && locked.st_ino == there.st_ino;
+}
+
+Fd open_lock(const std::string& path) { return Fd(::open((path + "/lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)); }
+
+void remove_directory(const std::string& path) {
+  for (const std::string& name : list_dir(path))
+    if (name != "lock") remove_tree(path + "/" + name);
+  ::unlink((path + "/lock").c_str());
+  ::rmdir(path.c_str());
+}
 
 Fd make_aside(const std::string& path) {
   for (int tries = 0; tries < 100; ++tries) {
     check(::mkdir(path.c_str(), 0700), "make directory {}", path);
     // A sweep may take the directory between these lines, as it has no lock yet: then it is made again.
     Fd lock(::open((path + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (lock && lock_now(lock) && ::access((path + "/lock").c_str(), F_OK) == 0) return lock;
     if (!lock && errno != ENOENT) fail(errno, "make {}", path + "/lock");
-    ::rmdir(path.c_str());
+    if (lock && lock_now(lock, path)) return lock;
+    remove_directory(path);
   }
   fail(EAGAIN, "make directory {}", path);
 }
@@ -99,7 +115,7 @@ Entry Entry::create(const Directories& directories, const std::string& id) {
     bury(directories, isolate::find_cgroup_host(), *old);
     if (!find(directories, id) && rename() == 0) return entry;
   }
-  remove_tree(aside);
+  remove_directory(aside);
   fail(code, "make {} (the id is in use)", entry.path_);
 }
 
@@ -152,20 +168,30 @@ void Entry::write_process(const isolate::init::SpawnRequest& process) const {
 isolate::init::SpawnRequest Entry::read_process() const { return isolate::init::decode_spawn(read_file(file("process"))); }
 
 bool Entry::try_lock() {
-  if (!lock_) lock_ = Fd(::open(file("lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!lock_) return errno == ENOENT;  // somebody removes it just now, or never finished making it
-  if (lock_now(lock_)) return true;
+  if (!lock_) lock_ = open_lock(path_);
+  if (lock_ && lock_now(lock_, path_)) return true;
   lock_.close();
   return false;
 }
 
 void Entry::lock() {
-  if (!lock_) lock_ = open_file(file("lock"), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (!lock_) lock_ = open_lock(path_);
+  if (!lock_ && errno == ENOENT) return;  // it is gone, or about to go
+  check(lock_.get(), "open {}", file("lock"));
   while (::flock(lock_.get(), LOCK_EX) == -1)
     if (errno != EINTR) fail(errno, "lock {}", file("lock"));
 }
 
-void Entry::remove() { remove_tree(path_); }
+// It vanishes at once, and nobody sees half of it: a sweep would take one without a lock for a dead session's.
+void Entry::remove() {
+  std::size_t slash = path_.rfind('/');
+  std::string aside = fmt::format("{}{}{}-{}", path_.substr(0, slash + 1), kGone, id_, ::getpid());
+  if (::rename(path_.c_str(), aside.c_str()) == -1) {
+    if (errno == ENOENT) return;
+    fail(errno, "remove {}", path_);
+  }
+  remove_directory(aside);
+}
 
 std::vector<std::string> list_entries(const Directories& directories) {
   std::vector<std::string> ids;
@@ -210,9 +236,11 @@ void remove_remains(const Directories& directories, const isolate::CgroupHost& c
 
 void sweep(const Directories& directories, const isolate::CgroupHost& cgroups) {
   for (const std::string& name : list_dir(directories.run)) {
-    if (name.rfind(kAside, 0) == 0) {
-      Fd lock(::open((directories.run + "/" + name + "/lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-      if (!lock || lock_now(lock)) remove_tree(directories.run + "/" + name);
+    if (name.rfind(kAside, 0) == 0 || name.rfind(kGone, 0) == 0) {
+      std::string path = directories.run + "/" + name;
+      Fd lock = open_lock(path);
+      if (!lock) ::rmdir(path.c_str());
+      else if (lock_now(lock, path)) remove_directory(path);
     } else if (auto entry = name[0] == '.' ? std::nullopt : Entry::find(directories, name); entry && entry->try_lock()) {
       bury(directories, cgroups, *entry);
     }

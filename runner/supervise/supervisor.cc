@@ -123,8 +123,11 @@ class Supervisor {
   }
 
   void watch_limits(isolate::Sandbox& sandbox) {
-    limits_ = Fd(check(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK), "watch the limits"));
-    for (const std::string& file : sandbox.cgroup().event_files()) ::inotify_add_watch(limits_.get(), file.c_str(), IN_MODIFY);
+    // A user has 128 of them by default, for all programs: without one the counters are asked for.
+    limits_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    asks_ = sandbox.cgroup().must_be_asked() || !limits_;
+    for (const std::string& file : sandbox.cgroup().event_files())
+      if (limits_ && ::inotify_add_watch(limits_.get(), file.c_str(), IN_MODIFY) == -1) asks_ = true;
     v1_oom_ = sandbox.cgroup().v1_oom_event();
   }
 
@@ -195,7 +198,7 @@ class Supervisor {
       for (Stream& stream : streams_) wait.push_back({reading && stream.from ? stream.from.get() : -1, POLLIN, 0});
       for (Output* out : outputs()) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
       int patience = time_left();
-      if (sandbox.cgroup().must_be_asked()) patience = patience < 0 ? kAskEvery : std::min(patience, kAskEvery);
+      if (asks_) patience = patience < 0 ? kAskEvery : std::min(patience, kAskEvery);
       if (::poll(wait.data(), wait.size(), patience) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
 
       for (Output* out : outputs()) out->flush();
@@ -203,7 +206,7 @@ class Supervisor {
         if (wait[7 + i].revents) read_stream(streams_[i]);
       if (wait[6].revents) to_input_->flush();
       if (wait[5].revents) read_input();
-      bool overdue = sandbox.cgroup().must_be_asked() && milliseconds_since(asked_) >= kAskEvery;
+      bool overdue = asks_ && milliseconds_since(asked_) >= kAskEvery;
       if (wait[3].revents || wait[4].revents || overdue) check_limits(sandbox);
       if (wait[2].revents) take_signals();
       if (wait[0].revents) hear_init();
@@ -389,7 +392,7 @@ class Supervisor {
   Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_;
   std::uint64_t output_ = 0;
   int program_ = 0;  // its pid inside
-  bool over_ = false, input_ended_ = false, output_told_ = false;
+  bool asks_ = false, over_ = false, input_ended_ = false, output_told_ = false;
 };
 
 }  // namespace

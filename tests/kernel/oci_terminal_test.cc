@@ -151,4 +151,22 @@ TEST_SUITE("container terminal") {
     CHECK(facts["isatty2"] == "1");
     CHECK(facts["controlling"] == "0");
   }
+
+  TEST_CASE("exec -t has a terminal of its own, with the caller's size from the start") {
+    SKIP_UNLESS(is_root(), "root");
+    SKIP_UNLESS(run({"sh", "-c", "command -v script"}).code == 0, "script");
+    Bundle bundle({"sleep", "60"});
+    Box box;
+    REQUIRE(runner_apart({"run", "-d", "-b", bundle.path(), box.id}, bundle).code == 0);
+    std::string command = "stty rows 18 cols 72; ";
+    for (const std::string& word : runner_argv({"exec", "-t", box.id, "sh", "-c", "probe tty; read word; exit 8"})) command += "'" + word + "' ";
+    Live live({"script", "-qec", command, "/dev/null"});
+    REQUIRE(live.await("foreground="));
+    live.send("\n");
+    CHECK(live.wait() == 8);
+    Facts facts = facts_of(live.out);
+    CHECK(facts["winsize"] == "18x72");
+    CHECK(facts["controlling"] == "0");
+    CHECK(facts["foreground"] == "1");
+  }
 }
