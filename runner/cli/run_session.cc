@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -117,11 +119,13 @@ void let_signals_end_us() {
 
 // What a person should know, in a few lines. Where the program's own output is all that is wanted, only what went wrong.
 void tell_person(const std::string& id, const supervise::Verdict& verdict, bool raw) {
-  for (const std::string& note : verdict.notes) fmt::print(stderr, "runner: {}\n", note);
+  std::string text;
+  for (const std::string& note : verdict.notes) text += fmt::format("runner: {}\n", note);
   bool plain = verdict.result == events::Result::Success || verdict.result == events::Result::ExitCode;
-  if (raw && plain) return;
-  fmt::print(stderr, "runner: session {}: {}: {}{}{}\n", id, events::word(verdict.result), verdict.reason,
-             verdict.summary.empty() ? "" : " after ", verdict.summary);
+  if (!raw || !plain)
+    text += fmt::format("runner: session {}: {}: {}{}{}\n", id, events::word(verdict.result), verdict.reason,
+                        verdict.summary.empty() ? "" : " after ", verdict.summary);
+  std::fputs(text.c_str(), stderr);  // fmt::print would throw where stderr is full or gone
 }
 
 }  // namespace

@@ -57,8 +57,16 @@ void by_int80(const Words&) {
   struct {
     const char* name;
     long number, a;
-  } const calls[] = {{"getpid", 20, 0},       {"ptrace", 26, 0},  {"mount", 21, -1},          {"socketcall", 102, 1}, {"unshare", 310, 0x10000000},
-                     {"keyctl", 288, 0},      {"bpf", 357, -1},   {"process_vm_readv", 347, -1}, {"clone", 120, 0x10000011}, {"socket", 359, 38},
+  } const calls[] = {{"getpid", 20, 0},
+                     {"ptrace", 26, 0},
+                     {"mount", 21, -1},
+                     {"socketcall", 102, 1},
+                     {"unshare", 310, 0x10000000},
+                     {"keyctl", 288, 0},
+                     {"bpf", 357, -1},
+                     {"process_vm_readv", 347, -1},
+                     {"clone", 120, 0x10000011},
+                     {"socket", 359, 38},
                      {"modify_ldt", 123, 0}};
   for (const auto& c : calls) say(c.name, in_child([&] { return int80(c.number, c.a, 0, 0); }));
 }
@@ -78,7 +86,8 @@ void sockets(const Words&) {
         int fd = ::socket(family, type, protocol);
         if (fd < 0) continue;
         ::close(fd);
-        open += (open.empty() ? "" : " ") + std::to_string(family) + "/" + std::to_string(type) + "/" + std::to_string(protocol);
+        open += (open.empty() ? "" : " ") + std::to_string(family) + "/" + std::to_string(type) + "/" +
+                std::to_string(protocol);
       }
   }
   say("open", open);
@@ -130,7 +139,9 @@ void arguments(const Words&) {
         int kind = 2;
         return static_cast<long>(::setsockopt(::socket(AF_INET6, SOCK_DGRAM, 0), IPPROTO_UDP, 100, &kind, sizeof kind));
       }));
-  say("tcp-ulp", in_child([] { return static_cast<long>(::setsockopt(::socket(AF_INET, SOCK_STREAM, 0), IPPROTO_TCP, 31, "tls", 3)); }));
+  say("tcp-ulp", in_child([] {
+        return static_cast<long>(::setsockopt(::socket(AF_INET, SOCK_STREAM, 0), IPPROTO_TCP, 31, "tls", 3));
+      }));
   say("set-mm", in_child([] { return static_cast<long>(::prctl(35, 1, 0, 0, 0)); }));
   say("memory-merge", in_child([] { return static_cast<long>(::prctl(67, 0, 0, 0, 0)); }));
   say("mergeable", in_child([] {
@@ -151,8 +162,13 @@ void arguments(const Words&) {
         return ::syscall(SYS_seccomp, 1L, 8L, &filter);
       }));
   say("personality", in_child([] { return ::syscall(SYS_personality, 0x0400000L); }));  // READ_IMPLIES_EXEC
-  for (auto [name, flag] : {std::pair{"clone-newuser", CLONE_NEWUSER}, {"clone-newns", CLONE_NEWNS}, {"clone-newnet", CLONE_NEWNET},
-                            {"clone-newpid", CLONE_NEWPID}, {"clone-newipc", CLONE_NEWIPC}, {"clone-newuts", CLONE_NEWUTS}, {"clone-newcgroup", CLONE_NEWCGROUP}})
+  for (auto [name, flag] : {std::pair{"clone-newuser", CLONE_NEWUSER},
+                            {"clone-newns", CLONE_NEWNS},
+                            {"clone-newnet", CLONE_NEWNET},
+                            {"clone-newpid", CLONE_NEWPID},
+                            {"clone-newipc", CLONE_NEWIPC},
+                            {"clone-newuts", CLONE_NEWUTS},
+                            {"clone-newcgroup", CLONE_NEWCGROUP}})
     say(name, in_child([&] {
           long pid = ::syscall(SYS_clone, static_cast<long>(flag | SIGCHLD), 0L, 0L, 0L, 0L);
           if (pid == 0) ::_exit(0);

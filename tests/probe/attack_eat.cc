@@ -75,7 +75,8 @@ void hunt(const Words& words) {
       }
       // A program that runs cannot be written to; what it was started from can be held until it has ended.
       if (held.size() < 200)
-        if (int file = ::open(path, O_RDONLY); file >= 0) held.emplace_back(file, std::string(name, strcspn(name, "\n")));
+        if (int file = ::open(path, O_RDONLY); file >= 0)
+          held.emplace_back(file, std::string(name, strcspn(name, "\n")));
     }
     for (auto& [file, name] : held) {
       char path[64];
@@ -106,7 +107,8 @@ void memory(const Words& words) {
   long megabytes = number(words, 1, 512);
   ::memset(block, 'x', sizeof block);
   if (kind == "anon") {
-    char* bytes = static_cast<char*>(::mmap(nullptr, static_cast<std::size_t>(megabytes * kMegabyte), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    char* bytes = static_cast<char*>(::mmap(nullptr, static_cast<std::size_t>(megabytes * kMegabyte),
+                                            PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     for (long at = 0; at < megabytes * kMegabyte; at += 4096) bytes[at] = 1;
   } else if (kind == "memfd") {
     fill_file(::memfd_create("x", 0), megabytes);
@@ -122,7 +124,8 @@ void memory(const Words& words) {
         long mine = 0;
         for (;;) {
           int ends[2];
-          int made = kind == "pipes" ? ::pipe2(ends, O_NONBLOCK) : ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends);
+          int made =
+              kind == "pipes" ? ::pipe2(ends, O_NONBLOCK) : ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends);
           if (made) break;
           if (kind == "pipes") ::fcntl(ends[1], F_SETPIPE_SZ, kMegabyte);
           for (ssize_t done; (done = ::write(ends[1], block, 65536)) > 0;) mine += done;

@@ -59,7 +59,9 @@ std::string read_outcome(const std::string& path) {
   return result;
 }
 
-long number(const Words& words, std::size_t n, long otherwise) { return n < words.size() ? std::stol(words[n], nullptr, 0) : otherwise; }
+long number(const Words& words, std::size_t n, long otherwise) {
+  return n < words.size() ? std::stol(words[n], nullptr, 0) : otherwise;
+}
 
 }  // namespace attack
 

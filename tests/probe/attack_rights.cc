@@ -50,7 +50,8 @@ void mounts(const Words&) {
   say("mount-cgroup", apart([] { return static_cast<long>(::mount("cgroup", "/tmp", "cgroup", 0, "memory")); }));
   say("mount-cgroup2", apart([] { return static_cast<long>(::mount("cgroup2", "/tmp", "cgroup2", 0, nullptr)); }));
   say("bind-root", apart([] { return static_cast<long>(::mount("/", "/tmp", nullptr, MS_BIND | MS_REC, nullptr)); }));
-  say("remount-dev", apart([] { return static_cast<long>(::mount(nullptr, "/dev", nullptr, MS_REMOUNT | MS_BIND, nullptr)); }));
+  say("remount-dev",
+      apart([] { return static_cast<long>(::mount(nullptr, "/dev", nullptr, MS_REMOUNT | MS_BIND, nullptr)); }));
   say("umount-proc", apart([] { return static_cast<long>(::umount2("/proc", MNT_DETACH)); }));
   say("fsopen", apart([] { return ::syscall(SYS_fsopen, "tmpfs", 0L); }));
   say("open-tree", apart([] { return ::syscall(SYS_open_tree, AT_FDCWD, "/", 1L); }));
@@ -92,7 +93,8 @@ long set_all_capabilities() {
   data[0] = {~0u, ~0u, 0};
   data[1] = {0x1ff, 0x1ff, 0};
   // What this process may have and not what a later kernel has, or the control would fail too.
-  if (::prctl(PR_CAPBSET_READ, 24, 0, 0, 0) != 1 && ::prctl(PR_CAPBSET_READ, 21, 0, 0, 0) == 1) data[0].effective &= ~(1u << 24), data[0].permitted &= ~(1u << 24);
+  if (::prctl(PR_CAPBSET_READ, 24, 0, 0, 0) != 1 && ::prctl(PR_CAPBSET_READ, 21, 0, 0, 0) == 1)
+    data[0].effective &= ~(1u << 24), data[0].permitted &= ~(1u << 24);
   return ::syscall(SYS_capset, &header, data);
 }
 
@@ -106,7 +108,8 @@ void rights(const Words&) {
   say("groups", ::getgroups(0, nullptr));
   say("dumpable", ::prctl(PR_GET_DUMPABLE));
   say("capset", in_child([] { return set_all_capabilities(); }));
-  say("ambient", in_child([] { return static_cast<long>(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0)); }));
+  say("ambient",
+      in_child([] { return static_cast<long>(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0)); }));
   say("set-securebits", in_child([] { return static_cast<long>(::prctl(PR_SET_SECUREBITS, 0, 0, 0, 0)); }));
   say("keepcaps", in_child([] { return static_cast<long>(::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)); }));
   say("setuid-other", in_child([] { return static_cast<long>(::setresuid(4242, 4242, 4242)); }));
@@ -208,6 +211,46 @@ void descriptors(const Words&) {
   say("fds", list);
 }
 
+// FOLDER: every way to a file with a set-id bit; what is made is left there, to be looked at from outside.
+void set_id(const Words& words) {
+  ::umask(0);
+  ::chdir(words.at(0).c_str()) == 0 || (say("chdir", outcome(-1)), 0);
+  auto plain = [](const char* name) { return ::open(name, O_CREAT | O_WRONLY | O_CLOEXEC, 0755); };
+  // A file without a name that gets one.
+  auto link = [](long fd, const char* name) -> long {
+    std::string path = "/proc/self/fd/" + std::to_string(fd);
+    return fd < 0 ? -1 : ::linkat(AT_FDCWD, path.c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+  };
+  for (long bits : {04000L, 02000L}) {
+    std::string n = bits == 04000 ? "u-" : "g-";
+    long mode = bits | 0755;
+    auto name = [&](const char* way) { return n + way; };
+    auto attempt = [&](const char* way, const std::function<long(const char*)>& act) {
+      std::string file = name(way);
+      say(file, outcome(act(file.c_str())));
+    };
+    attempt("chmod", [&](const char* f) { return ::close(plain(f)), ::syscall(SYS_chmod, f, mode); });
+    attempt("chmod-with-junk",
+            [&](const char* f) { return ::close(plain(f)), ::syscall(SYS_chmod, f, mode | 1L << 32); });
+    attempt("fchmod", [&](const char* f) { return ::syscall(SYS_fchmod, plain(f), mode); });
+    attempt("fchmodat", [&](const char* f) { return ::close(plain(f)), ::syscall(SYS_fchmodat, AT_FDCWD, f, mode); });
+    attempt("fchmodat2", [&](const char* f) { return ::close(plain(f)), ::syscall(452, AT_FDCWD, f, mode, 0); });
+    attempt("open", [&](const char* f) { return ::syscall(SYS_open, f, O_CREAT | O_WRONLY, mode); });
+    attempt("openat", [&](const char* f) { return ::syscall(SYS_openat, AT_FDCWD, f, O_CREAT | O_WRONLY, mode); });
+    attempt("creat", [&](const char* f) { return ::syscall(SYS_creat, f, mode); });
+    attempt("open-tmpfile", [&](const char* f) { return link(::syscall(SYS_open, ".", O_TMPFILE | O_RDWR, mode), f); });
+    attempt("openat-tmpfile",
+            [&](const char* f) { return link(::syscall(SYS_openat, AT_FDCWD, ".", O_TMPFILE | O_RDWR, mode), f); });
+    attempt("mknod", [&](const char* f) { return ::syscall(SYS_mknod, f, S_IFREG | mode, 0L); });
+    attempt("mknodat", [&](const char* f) { return ::syscall(SYS_mknodat, AT_FDCWD, f, S_IFREG | mode, 0L); });
+    unsigned long how[3] = {O_CREAT | O_WRONLY, static_cast<unsigned long>(mode), 0};
+    attempt("openat2", [&](const char* f) { return ::syscall(SYS_openat2, AT_FDCWD, f, how, sizeof how); });
+    unsigned long nameless[3] = {O_TMPFILE | O_RDWR, static_cast<unsigned long>(mode), 0};
+    attempt("openat2-tmpfile",
+            [&](const char* f) { return link(::syscall(SYS_openat2, AT_FDCWD, ".", nameless, sizeof nameless), f); });
+  }
+}
+
 const Attacks kAttacks{{"mounts", mounts, "namespaces, mounts, chroot"},
                        {"processes", processes, "[PID...]: other processes"},
                        {"init", init, "PID 1"},
@@ -215,6 +258,7 @@ const Attacks kAttacks{{"mounts", mounts, "namespaces, mounts, chroot"},
                        {"devices", devices, "nodes"},
                        {"read", readable, "PATH..."},
                        {"write", writable, "PATH...: opens only"},
+                       {"set-id", set_id, "FOLDER: files with set-id bits"},
                        {"names", names, "ABSTRACT-NAME SHM-KEY QUEUE-NAME"},
                        {"network", network, "interfaces and routes"},
                        {"tcp", tcp, "connects to 192.0.2.1"},

@@ -62,11 +62,14 @@ TEST_SUITE("system calls") {
     constexpr const char* kVhangup = "153";  // takes no arguments: it would do it
     Facts facts = outside(concat({"calls"}, numbers_of(calls, kVhangup)));
     int reached = 0;
-    for (const auto& [number, answer] : calls) reached += facts[number] != answer && facts[number] != "ENOSYS" && facts[number] != "(missing)";
+    for (const auto& [number, answer] : calls)
+      reached += facts[number] != answer && facts[number] != "ENOSYS" && facts[number] != "(missing)";
     CAPTURE(facts.ran.out);
     CHECK(reached > 60);
-    for (const char* door : {"101" /* ptrace */, "165" /* mount */, "272" /* unshare */, "308" /* setns */, "321" /* bpf */, "250" /* keyctl */,
-                             "304" /* open_by_handle_at */, "310" /* process_vm_readv */, "438" /* pidfd_getfd */, "276" /* tee */, "275" /* splice */})
+    for (const char* door :
+         {"101" /* ptrace */, "165" /* mount */, "272" /* unshare */, "308" /* setns */, "321" /* bpf */,
+          "250" /* keyctl */, "304" /* open_by_handle_at */, "310" /* process_vm_readv */, "438" /* pidfd_getfd */,
+          "276" /* tee */, "275" /* splice */})
       CHECK(facts[door] != calls[door]);
   }
 
@@ -97,11 +100,12 @@ TEST_SUITE("system calls") {
 
   TEST_CASE("single uses of allowed calls are refused") {
     const std::map<std::string, std::string> expected{
-        {"tiocsti", "EPERM"},        {"tiocsti-with-junk", "EPERM"}, {"tiocsetd", "EPERM"},      {"udp-encap", "ENOPROTOOPT"},
-        {"udp-encap-6", "ENOPROTOOPT"}, {"tcp-ulp", "ENOPROTOOPT"},  {"set-mm", "EPERM"},        {"memory-merge", "EINVAL"},
-        {"mergeable", "EINVAL"},     {"listener", "EINVAL"},         {"personality", "ENOSYS"},  {"clone-newuser", "EPERM"},
-        {"clone-newns", "EPERM"},    {"clone-newnet", "EPERM"},      {"clone-newpid", "EPERM"},  {"clone-newipc", "EPERM"},
-        {"clone-newuts", "EPERM"},   {"clone-newcgroup", "EPERM"}};
+        {"tiocsti", "EPERM"},         {"tiocsti-with-junk", "EPERM"}, {"tiocsetd", "EPERM"},
+        {"udp-encap", "ENOPROTOOPT"}, {"udp-encap-6", "ENOPROTOOPT"}, {"tcp-ulp", "ENOPROTOOPT"},
+        {"set-mm", "EPERM"},          {"memory-merge", "EINVAL"},     {"mergeable", "EINVAL"},
+        {"listener", "EINVAL"},       {"personality", "ENOSYS"},      {"clone-newuser", "EPERM"},
+        {"clone-newns", "EPERM"},     {"clone-newnet", "EPERM"},      {"clone-newpid", "EPERM"},
+        {"clone-newipc", "EPERM"},    {"clone-newuts", "EPERM"},      {"clone-newcgroup", "EPERM"}};
     for (const char* user : {"agent", "root"}) {
       Facts facts = inside({"-u", user}, {"arguments"});
       for (const auto& [name, answer] : expected) {
@@ -110,7 +114,8 @@ TEST_SUITE("system calls") {
       }
     }
     Facts control = outside({"arguments"});
-    for (const char* name : {"tiocsti", "tiocsti-with-junk", "tiocsetd", "listener", "personality", "clone-newuser", "clone-newns", "clone-newnet"})
+    for (const char* name : {"tiocsti", "tiocsti-with-junk", "tiocsetd", "listener", "personality", "clone-newuser",
+                             "clone-newns", "clone-newnet"})
       if (tests::is_root()) CHECK(control[name] == "0");
     CHECK(control["tcp-ulp"] != "ENOPROTOOPT");
     // The kernel of the control may lack IPsec; the filter's answer is then the kernel's own.
@@ -131,8 +136,8 @@ TEST_SUITE("sockets") {
     }
     if (!tests::is_root()) return;
     Facts control = outside({"sockets"});
-    CHECK(control["open"].find(" 2/3/1") != std::string::npos);    // raw
-    CHECK(control["open"].find(" 16/3/4") != std::string::npos);   // netlink sock_diag
+    CHECK(control["open"].find(" 2/3/1") != std::string::npos);   // raw
+    CHECK(control["open"].find(" 16/3/4") != std::string::npos);  // netlink sock_diag
     CHECK(control["packet-with-junk"] == "0");
     CHECK(control["raw-with-junk"] == "0");
   }
@@ -148,7 +153,9 @@ TEST_SUITE("sockets") {
     }
     Facts control = outside({"network"});
     CHECK(control["loopback"] == "0");
-    if (control["udp4"] != "0") std::printf("SKIPPED: a route to anywhere in the control\n");
-    else CHECK(control["interfaces"] != "lo");
+    if (control["udp4"] != "0")
+      std::printf("SKIPPED: a route to anywhere in the control\n");
+    else
+      CHECK(control["interfaces"] != "lo");
   }
 }

@@ -29,11 +29,14 @@ class Victim : public Folder {
   std::string before_;
 };
 
-const Args kAllCapabilities{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-                            "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"};
+const Args kAllCapabilities{"CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",
+                            "CAP_MKNOD",   "CAP_NET_RAW",      "CAP_SETGID",           "CAP_SETUID",
+                            "CAP_SETFCAP", "CAP_SETPCAP",      "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+                            "CAP_KILL",    "CAP_AUDIT_WRITE"};
 
 void give_docker_capabilities(Container& container) {
-  for (const char* set : {"bounding", "effective", "permitted"}) container.config["process"]["capabilities"][set] = kAllCapabilities;
+  for (const char* set : {"bounding", "effective", "permitted"})
+    container.config["process"]["capabilities"][set] = kAllCapabilities;
   container.save();
 }
 
@@ -65,17 +68,19 @@ TEST_SUITE("holes of exec") {
     REQUIRE(eventually([&] { return tests::read(container / "out").find("ready=") != std::string::npos; }));
     int execs = 0;
     for (std::int64_t end = now_ms() + 2000; now_ms() < end; ++execs) {
-      Ran ran = tests::run(victim.argv({"exec", container.id, execs % 2 ? "/proc/self/exe" : "/bin/true", "--version"}));
+      Ran ran =
+          tests::run(victim.argv({"exec", container.id, execs % 2 ? "/proc/self/exe" : "/bin/true", "--version"}));
       if (ran.code != 0) CHECK(ran.err == "");
     }
     CHECK(execs >= 20);
     REQUIRE(eventually([&] { return tests::read(container / "out").find("written=") != std::string::npos; }));
     std::string out = tests::read(container / "out");
     CAPTURE(out);
-    CHECK(facts_of({0, out, ""})["seen"] != "0");      // it did see them
-    CHECK(lines_with(out, "took=").empty());            // and got no descriptor of any
+    CHECK(facts_of({0, out, ""})["seen"] != "0");  // it did see them
+    CHECK(lines_with(out, "took=").empty());       // and got no descriptor of any
     for (const std::string& line : lines_with(out, "writable=")) {
-      bool own = line.find("true") != std::string::npos || line.find("busybox") != std::string::npos;  // of the container's own image
+      bool own = line.find("true") != std::string::npos ||
+                 line.find("busybox") != std::string::npos;  // of the container's own image
       CHECK_MESSAGE(own, line);
     }
     CHECK(victim.untouched());
@@ -85,7 +90,8 @@ TEST_SUITE("holes of exec") {
     SKIP_UNLESS(tests::is_root(), "root");
     Folder folder;
     fs::copy_file("/usr/bin/busybox", folder / "sleeper");
-    std::string script = "\"$0\" hunt 1200 & cd " + folder.path() + "; for i in 1 2 3; do bash -c 'exec 5</etc/passwd; exec ./sleeper sleep 0.2'; done; wait";
+    std::string script = "\"$0\" hunt 2000 & cd " + folder.path() +
+                         "; for i in 1 2 3; do bash -c 'exec 5</etc/passwd; exec ./sleeper sleep 0.2'; done; wait";
     Facts facts = outside_behind({"unshare", "--pid", "--fork", "--mount-proc", "bash", "-c", script}, {});
     CHECK(!lines_with(facts.ran.out, "took=").empty());
     CHECK(!lines_with(facts.ran.out, "writable=").empty());
@@ -97,7 +103,8 @@ TEST_SUITE("holes of exec") {
     fs::create_directory_symlink("/proc/self/fd/7", container.rootfs() + "/link");
     for (int fd = 3; fd <= 64; ++fd) {
       CAPTURE(fd);
-      for (const std::string& cwd : {"/proc/self/fd/" + std::to_string(fd), "/proc/self/fd/" + std::to_string(fd) + "/../../.."}) {
+      for (const std::string& cwd :
+           {"/proc/self/fd/" + std::to_string(fd), "/proc/self/fd/" + std::to_string(fd) + "/../../.."}) {
         bool dots = cwd.find("..") != std::string::npos;
         if (dots && fd > 12) continue;
         container.config["process"]["cwd"] = cwd;
@@ -138,14 +145,16 @@ TEST_SUITE("holes of exec") {
     Container container({"/bin/probe", "hold", "60000"});
     REQUIRE(container.start_detached().code == 0);
     std::string id = tests::fresh_id();
-    Background session_there(concat({tests::runner_path(), "--root", tests::run_root()}, session({"--name", id, "--output", "raw"}, {"/attack", "hold", "60000"})));
+    Background session_there(concat({tests::runner_path(), "--root", tests::run_root()},
+                                    session({"--name", id, "--output", "raw"}, {"/attack", "hold", "60000"})));
     REQUIRE(session_there.await("ready="));
     CHECK(container.exec({"--cwd", "/bin"}, {"/bin/pwd"}).out == "/bin\n");
     CHECK(tests::runner({"exec", "--cwd", "/usr", id, "pwd"}).out == "/usr\n");
     for (int fd = 3; fd <= 24; ++fd) {
       std::string path = "/proc/self/fd/" + std::to_string(fd);
       CAPTURE(path);
-      for (const Ran& ran : {container.exec({"--cwd", path}, {"/bin/ls"}), tests::runner({"exec", "--cwd", path, id, "ls"})}) {
+      for (const Ran& ran :
+           {container.exec({"--cwd", path}, {"/bin/ls"}), tests::runner({"exec", "--cwd", path, id, "ls"})}) {
         CHECK(ran.code != 0);
         CHECK(ran.out == "");
         CHECK(ran.err.find("enter directory " + path) != std::string::npos);
@@ -160,13 +169,15 @@ TEST_SUITE("holes of exec") {
     REQUIRE(container.start_detached().code == 0);
     REQUIRE(eventually([&] { return tests::read(container / "out").find("ready=") != std::string::npos; }));
     Facts run = facts_of({0, tests::read(container / "out"), ""});
-    for (const Facts& facts : {run, facts_of(container.exec({}, {"/bin/probe", "rights"})), facts_of(container.exec({"--cap", "CAP_SYS_PTRACE"}, {"/bin/probe", "rights"}))}) {
+    for (const Facts& facts : {run, facts_of(container.exec({}, {"/bin/probe", "rights"})),
+                               facts_of(container.exec({"--cap", "CAP_SYS_PTRACE"}, {"/bin/probe", "rights"}))}) {
       CHECK(facts["CapInh"] == "0000000000000000");
       CHECK(facts["CapAmb"] == "0000000000000000");
       CHECK(facts["CapEff"] != "0000000000000000");
     }
     Container control({"/bin/probe", "rights"});
-    for (const char* set : {"bounding", "effective", "permitted", "inheritable"}) control.config["process"]["capabilities"][set] = {"CAP_KILL"};
+    for (const char* set : {"bounding", "effective", "permitted", "inheritable"})
+      control.config["process"]["capabilities"][set] = {"CAP_KILL"};
     control.save();
     CHECK(facts_of(control.run())["CapInh"] == "0000000000000020");
   }
@@ -175,12 +186,23 @@ TEST_SUITE("holes of exec") {
     SKIP_UNLESS(tests::is_root(), "root");
     Container container({"/bin/probe", "hold", "60000"});
     REQUIRE(container.start_detached().code == 0);
-    for (auto [user, uid] : {std::pair{"0", "0"}, {"1000", "1000"}, {"1000:1000", "1000"}, {"4294967294", "4294967294"}}) {
+    for (auto [user, uid] :
+         {std::pair{"0", "0"}, {"1000", "1000"}, {"1000:1000", "1000"}, {"4294967294", "4294967294"}}) {
       CAPTURE(user);
       CHECK(facts_of(container.exec({"-u", user}, {"/bin/probe", "rights"}))["euid"] == uid);
     }
-    for (const char* user : {"0x0", "0x3e8", " 0", "0 ", "+0", "-0", "-1", "1000 ", "1000\n", "1e3", "1_000", "4294967295", "4294967296", "18446744073709551616",
-                             "root", "root:0", "0:root", "1000:", ":1000", ":", "0:0:0", "1000:0x0", "1000: 0", "1000:4294967295"}) {
+    for (const char* user : {"0x0",        "0x3e8",
+                             " 0",         "0 ",
+                             "+0",         "-0",
+                             "-1",         "1000 ",
+                             "1000\n",     "1e3",
+                             "1_000",      "4294967295",
+                             "4294967296", "18446744073709551616",
+                             "root",       "root:0",
+                             "0:root",     "1000:",
+                             ":1000",      ":",
+                             "0:0:0",      "1000:0x0",
+                             "1000: 0",    "1000:4294967295"}) {
       CAPTURE(user);
       Ran ran = container.exec({"--user=" + std::string(user)}, {"/bin/probe", "rights"});
       CHECK(ran.code != 0);
@@ -192,16 +214,23 @@ TEST_SUITE("holes of exec") {
   TEST_CASE("exec in a session grants nothing that its policy does not, whatever --process says") {
     SKIP_UNLESS(tests::is_root(), "root");
     std::string id = tests::fresh_id();
-    Background there(concat({tests::runner_path(), "--root", tests::run_root()}, session({"--name", id, "--output", "raw"}, {"/attack", "hold", "60000"})));
+    Background there(concat({tests::runner_path(), "--root", tests::run_root()},
+                            session({"--name", id, "--output", "raw"}, {"/attack", "hold", "60000"})));
     REQUIRE(there.await("ready="));
     Folder folder;
-    nlohmann::json capabilities, process{{"args", {"/attack", "rights"}}, {"cwd", "/"}, {"user", {{"uid", 0}, {"gid", 0}}}, {"noNewPrivileges", false}};
-    for (const char* set : {"bounding", "effective", "permitted", "inheritable", "ambient"}) capabilities[set] = {"CAP_SYS_ADMIN"};
+    nlohmann::json capabilities, process{{"args", {"/attack", "rights"}},
+                                         {"cwd", "/"},
+                                         {"user", {{"uid", 0}, {"gid", 0}}},
+                                         {"noNewPrivileges", false}};
+    for (const char* set : {"bounding", "effective", "permitted", "inheritable", "ambient"})
+      capabilities[set] = {"CAP_SYS_ADMIN"};
     process["capabilities"] = capabilities;
     folder.write("process.json", process.dump());
-    for (const Args& how : {Args{"exec", "--process", folder / "process.json", id}, Args{"exec", id, "/attack", "rights"}}) {
+    for (const Args& how :
+         {Args{"exec", "--process", folder / "process.json", id}, Args{"exec", id, "/attack", "rights"}}) {
       Facts facts = facts_of(tests::runner(how));
-      for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) CHECK(facts[set] == "0000000000000000");
+      for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
+        CHECK(facts[set] == "0000000000000000");
       CHECK(facts["NoNewPrivs"] == "1");
       CHECK(facts["Seccomp_filters"] == "2");
       CHECK(facts["capset"] == "EPERM");

@@ -34,7 +34,9 @@ std::vector<pid_t> our_processes(const std::string& id) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator("/proc", ignored)) {
     std::string name = entry.path().filename();
-    if (!std::isdigit(static_cast<unsigned char>(name[0])) || name == std::to_string(::getpid()) || !alive(std::stoi(name))) continue;
+    if (!std::isdigit(static_cast<unsigned char>(name[0])) || name == std::to_string(::getpid()) ||
+        !alive(std::stoi(name)))
+      continue;
     bool ours = tests::read(entry.path() / "cgroup").find("/runner/" + id) != std::string::npos ||
                 tests::read(entry.path() / "cmdline").find(tests::run_root()) != std::string::npos;
     if (ours) found.push_back(std::stoi(name));
@@ -48,7 +50,8 @@ std::string namespaces(const std::vector<pid_t>& pids, const char* kind) {
   std::set<std::string> found;
   std::error_code ignored;
   for (pid_t pid : pids)
-    if (fs::path link = fs::read_symlink("/proc/" + std::to_string(pid) + "/ns/" + kind, ignored); !link.empty()) found.insert(link);
+    if (fs::path link = fs::read_symlink("/proc/" + std::to_string(pid) + "/ns/" + kind, ignored); !link.empty())
+      found.insert(link);
   std::string text;
   for (const std::string& each : found) text += each + " ";
   return text;
@@ -74,7 +77,8 @@ struct Host {
     struct flock all{};
     all.l_type = F_WRLCK;
     int ids = ::open((tests::run_root() + "/.ids").c_str(), O_RDWR | O_CLOEXEC);
-    if (ids >= 0 && ::fcntl(ids, F_OFD_GETLK, &all) == 0 && all.l_type != F_UNLCK) host.locks = "a range of ids is locked";
+    if (ids >= 0 && ::fcntl(ids, F_OFD_GETLK, &all) == 0 && all.l_type != F_UNLCK)
+      host.locks = "a range of ids is locked";
     ::close(ids);
     return host;
   }
@@ -94,7 +98,8 @@ void check_same(const Host& before, const Host& after) {
 std::string prefix() { return "left" + std::to_string(::getpid()) + "-"; }
 
 Args argv(const std::string& id, const Args& flags, const Args& words) {
-  return concat({tests::runner_path(), "--root", tests::run_root()}, session(concat({"--name", id}, flags), concat({"/attack"}, words)));
+  return concat({tests::runner_path(), "--root", tests::run_root()},
+                session(concat({"--name", id}, flags), concat({"/attack"}, words)));
 }
 
 // What a first session makes for all that follow is no trace.
@@ -135,7 +140,8 @@ TEST_SUITE("left behind") {
   TEST_CASE("all at once") {
     Host before = warm();
     std::list<Background> running;
-    for (int n = count("CONCURRENT", 40); n > 0; --n) running.emplace_back(argv(prefix() + std::to_string(n), {}, {"hold", "300"}));
+    for (int n = count("CONCURRENT", 40); n > 0; --n)
+      running.emplace_back(argv(prefix() + std::to_string(n), {}, {"hold", "300"}));
     for (Background& each : running) {
       int code = each.wait(60'000);
       REQUIRE_MESSAGE(code == 0, each.err());

@@ -31,7 +31,8 @@ struct Eaten {
 Eaten eat(const Args& flags, const Args& words, int timeout_ms = 20'000) {
   Eaten eaten;
   std::int64_t began = now_ms();
-  Background runner(concat({tests::runner_path(), "--root", tests::run_root()}, session(concat({"--name", eaten.id}, flags), concat({"/attack"}, words))));
+  Background runner(concat({tests::runner_path(), "--root", tests::run_root()},
+                           session(concat({"--name", eaten.id}, flags), concat({"/attack"}, words))));
   // Asked of the host while the sandbox eats.
   while (runner.wait(50) == -1 && now_ms() - began < timeout_ms) {
     std::int64_t asked = now_ms();
@@ -89,7 +90,8 @@ TEST_SUITE("resources") {
       Eaten eaten = eat({"--memory", "48M", "--timeout", "8s"}, {"memory", kind, "400"});
       std::uint64_t peak = eaten.end.value("memory_peak", std::uint64_t{0});
       CHECK(peak <= (52u << 20));
-      bool small = eaten.facts["megabytes"] != "(missing)" && std::stol(eaten.facts["megabytes"]) <= 52;  // the kernel's own limit of pipes came first
+      bool small = eaten.facts["megabytes"] != "(missing)" &&
+                   std::stol(eaten.facts["megabytes"]) <= 52;  // the kernel's own limit of pipes came first
       bool told = eaten.end["result"] == "oom-kill" || eaten.limit("memory").has_value() || small;
       CHECK_MESSAGE(told, eaten.end.dump());
       CHECK(eaten.ms < 10'000);
@@ -128,7 +130,9 @@ TEST_SUITE("resources") {
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     std::int64_t began = now_ms();
-    Background runner(concat({tests::runner_path(), "--root", tests::run_root()}, session({"--name", id, "--timeout", "2s"}, {"/attack", "flood"})), {}, ends[1]);
+    Background runner(concat({tests::runner_path(), "--root", tests::run_root()},
+                             session({"--name", id, "--timeout", "2s"}, {"/attack", "flood"})),
+                      {}, ends[1]);
     auto in_cgroup = [&] {
       for (const std::string& mount : cgroup_mounts())
         if (tests::exists(mount + "/runner/" + id)) return true;

@@ -47,7 +47,8 @@ Facts facts_of(Ran ran) {
   Facts facts{std::move(ran), {}};
   std::istringstream lines(facts.ran.out);
   for (std::string line; std::getline(lines, line);)
-    if (std::size_t equals = line.find('='); equals != std::string::npos) facts.values[line.substr(0, equals)] = line.substr(equals + 1);
+    if (std::size_t equals = line.find('='); equals != std::string::npos)
+      facts.values[line.substr(0, equals)] = line.substr(equals + 1);
   return facts;
 }
 
@@ -69,13 +70,16 @@ Facts inside(const Args& flags, const Args& words, const How& how) {
 }
 
 Facts outside(const Args& words, const How& how) { return facts_of(tests::run(concat({attack_path()}, words), how)); }
-Facts outside_behind(const Args& prefix, const Args& words) { return facts_of(tests::run(concat(concat(prefix, {attack_path()}), words))); }
+Facts outside_behind(const Args& prefix, const Args& words) {
+  return facts_of(tests::run(concat(concat(prefix, {attack_path()}), words)));
+}
 
 std::string fingerprint(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) == -1) return "missing";
-  std::string text = std::to_string(info.st_size) + " " + std::to_string(info.st_mode) + " " + std::to_string(info.st_uid) + ":" +
-                     std::to_string(info.st_gid) + " " + std::to_string(info.st_ino) + " " + std::to_string(info.st_nlink);
+  std::string text = std::to_string(info.st_size) + " " + std::to_string(info.st_mode) + " " +
+                     std::to_string(info.st_uid) + ":" + std::to_string(info.st_gid) + " " +
+                     std::to_string(info.st_ino) + " " + std::to_string(info.st_nlink);
   if (S_ISREG(info.st_mode)) text += " " + std::to_string(std::hash<std::string>()(tests::read(path)));
   return text;
 }
@@ -89,7 +93,8 @@ Canary::Canary() {
 
 std::string Canary::look() const {
   std::string text;
-  for (const auto& entry : fs::recursive_directory_iterator(path())) text += entry.path().string() + ": " + fingerprint(entry.path()) + "\n";
+  for (const auto& entry : fs::recursive_directory_iterator(path()))
+    text += entry.path().string() + ": " + fingerprint(entry.path()) + "\n";
   return text;
 }
 
@@ -126,11 +131,14 @@ Background::~Background() {
 void Background::signal(int number) const { ::kill(pid_, number); }
 
 int Background::wait(int timeout_ms) {
-  eventually([&] {
-    int status;
-    if (status_ == -1 && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    return status_ != -1;
-  }, timeout_ms);
+  eventually(
+      [&] {
+        int status;
+        if (status_ == -1 && ::waitpid(pid_, &status, WNOHANG) == pid_)
+          status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        return status_ != -1;
+      },
+      timeout_ms);
   return status_;
 }
 
@@ -148,8 +156,8 @@ Ran Container::run(const Args& flags, int timeout_ms) const {
 
 Ran Container::start_detached() const {
   // What goes on running would hold a pipe open.
-  return tests::run({"sh", "-c", "exec \"$@\" </dev/null >\"$0/out\" 2>\"$0/err\"", path(), tests::runner_path(), "--root", tests::run_root(), "run", "-d",
-                     "-b", path(), id});
+  return tests::run({"sh", "-c", "exec \"$@\" </dev/null >\"$0/out\" 2>\"$0/err\"", path(), tests::runner_path(),
+                     "--root", tests::run_root(), "run", "-d", "-b", path(), id});
 }
 
 Ran Container::exec(const Args& flags, const Args& command, int timeout_ms) const {
@@ -216,7 +224,8 @@ std::string remains_of(const std::string& id) {
   for (const auto& entry : fs::directory_iterator("/proc", ignored)) {
     std::string name = entry.path().filename();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (tests::read("/proc/" + name + "/cgroup").find("/runner/" + id) != std::string::npos) found += "process " + name + "\n";
+    if (tests::read("/proc/" + name + "/cgroup").find("/runner/" + id) != std::string::npos)
+      found += "process " + name + "\n";
   }
   return found;
 }

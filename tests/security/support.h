@@ -19,7 +19,7 @@ using tests::Folder;
 using tests::Ran;
 
 std::string attack_path();
-std::string policies_path();            ///< of the source tree
+std::string policies_path();                     ///< of the source tree
 int count(const char* variable, int otherwise);  ///< of rounds, from the environment
 Args concat(Args list, const Args& more);
 
@@ -64,7 +64,7 @@ class Background {
   Background(const Background&) = delete;
   pid_t pid() const { return pid_; }
   void signal(int number) const;
-  int wait(int timeout_ms = 20'000);      ///< 128+n, or -1 when it goes on
+  int wait(int timeout_ms = 20'000);                                   ///< 128+n, or -1 when it goes on
   bool await(const std::string& text, int timeout_ms = 20'000) const;  ///< on its stdout
   std::string out() const { return tests::read(files_ / "out"); }
   std::string err() const { return tests::read(files_ / "err"); }
@@ -82,7 +82,7 @@ class Container : public tests::Bundle {
   ~Container();
   std::string id = tests::fresh_id();
   Ran run(const Args& flags = {}, int timeout_ms = 20'000) const;
-  Ran start_detached() const;             ///< run -d; what it prints goes to BUNDLE/out and BUNDLE/err
+  Ran start_detached() const;  ///< run -d; what it prints goes to BUNDLE/out and BUNDLE/err
   Ran exec(const Args& flags, const Args& command, int timeout_ms = 20'000) const;
 };
 
