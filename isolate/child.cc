@@ -160,9 +160,11 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     if (options.die_with_parent) die_with_parent();
     if (plan.process.no_new_privileges) forbid_new_privileges();
     std::string program;
+    std::vector<std::string> env;
     if (!plan.init) {
       if (!inside) enter_directory(plan.process.cwd);
       program = find_program(plan.process.argv, plan.process.env);  // so that `create` already says what is missing
+      env = with_home(plan.process.env, plan.process.uid);  // it reads a file, which a filter may forbid
     }
 
     link.send(Signal::Ready);
@@ -177,7 +179,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
 
     stage = Stage::Exec;
     if (plan.init) execute_init(options.init_program, options.init_control);
-    execute(program, plan.process.argv, with_home(plan.process.env, plan.process.uid));
+    execute(program, plan.process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);                    // the parent rethrows it as SetupError
   }

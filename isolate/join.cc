@@ -71,6 +71,7 @@ int different_namespaces(pid_t pid) {
     if (process.no_new_privileges) forbid_new_privileges();
     enter_directory(process.cwd);
     std::string program = find_program(process.argv, process.env);
+    std::vector<std::string> env = with_home(process.env, process.uid);  // it reads a file, which a filter may forbid
 
     stage = Stage::Seccomp;
     close_from(3 + options.preserve_fds, {link.fd()});
@@ -78,7 +79,7 @@ int different_namespaces(pid_t pid) {
       for (const Filter& filter : options.filters) load_filter(filter);
 
     stage = Stage::Exec;
-    execute(program, process.argv, with_home(process.env, process.uid));
+    execute(program, process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);
   }

@@ -11,6 +11,7 @@
 
 #include <cstdio>
 
+#include "isolate/execute.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"

@@ -26,12 +26,13 @@ std::string from_environment(const char* name, const std::string& otherwise) {
 Directories find_directories(const std::string& run_root) {
   Directories found;
   if (::geteuid() == 0) {
-    found = {"/run/runner", "/var/lib/runner"};
+    found = {"/run/runner", "/var/lib/runner", {}};
   } else {
     std::string home = from_environment("HOME", fmt::format("/tmp/runner-{}", ::geteuid()));
     found.run = from_environment("XDG_RUNTIME_DIR", fmt::format("/tmp/runner-{}", ::geteuid())) + "/runner";
     found.data = from_environment("XDG_DATA_HOME", home + "/.local/share") + "/runner";
   }
+  found.ids = found.run;
   if (!run_root.empty()) found.run = run_root;
   found.data = from_environment("RUNNER_DATA", found.data);
   return found;
@@ -48,9 +49,9 @@ std::string why_bad_id(const std::string& id) {
 }
 
 IdRangeLease IdRangeLease::take(const Directories& directories) {
-  make_dirs(directories.run, 0700);
+  make_dirs(directories.ids, 0700);
   IdRangeLease lease;
-  lease.lock_ = open_file(directories.run + "/.ids", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  lease.lock_ = open_file(directories.ids + "/.ids", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
   for (std::uint32_t n = 0; n < kRanges; ++n) {
     struct flock byte {};
     byte.l_type = F_WRLCK;
@@ -61,7 +62,7 @@ IdRangeLease IdRangeLease::take(const Directories& directories) {
       lease.first_ = kFirstId + n * kSize;
       return lease;
     }
-    if (errno != EAGAIN && errno != EACCES) fail(errno, "lock {}", directories.run + "/.ids");
+    if (errno != EAGAIN && errno != EACCES) fail(errno, "lock {}", directories.ids + "/.ids");
   }
   fail(EAGAIN, "find a free range of user ids (all {} are in use)", kRanges);
 }

@@ -12,6 +12,7 @@ namespace runner::session {
 struct Directories {
   std::string run;   // /run/runner, or $XDG_RUNTIME_DIR/runner
   std::string data;  // /var/lib/runner, or $XDG_DATA_HOME/runner
+  std::string ids;   // `run` without --root: ids of the host are the same for all roots
 
   std::string filters() const { return run + "/.filters"; }  // compiled seccomp programs
   std::string session_data(const std::string& id) const { return data + "/sessions/" + id; }
