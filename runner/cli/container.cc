@@ -138,14 +138,13 @@ Created create_container(Context& context, const std::string& id, const CreateFl
   }
 }
 
-void run_poststart(const session::Entry& entry, const session::State& state) {
+void run_poststart(const session::State& state) {
   try {
     isolate::run_hooks(state.poststart, "poststart", state_json(state, "running", state.pid));
   } catch (...) {
     if (Fd process = session::open_process(state)) signal_pidfd(process.get(), SIGKILL);
     throw;
   }
-  (void)entry;
 }
 
 void remove_container(Context& context, session::Entry& entry, const session::State& state) {

@@ -32,7 +32,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
 std::string state_json(const session::State& state, const char* status, pid_t pid);
 
 /// poststart hooks; when one fails the container is stopped, as the specification's life cycle says.
-void run_poststart(const session::Entry& entry, const session::State& state);
+void run_poststart(const session::State& state);
 
 /// Kills what is left, removes cgroup and entry, then runs the poststop hooks, which may only warn.
 void remove_container(Context& context, session::Entry& entry, const session::State& state);

@@ -25,7 +25,7 @@ int run_container(Context& context) {
     created.sandbox.execute(state_json(created.state, "created", created.state.pid));
     created.state.started = true;
     created.entry.write_state(created.state);
-    run_poststart(created.entry, created.state);
+    run_poststart(created.state);
     if (flags.detach) {
       created.sandbox.release();
       return 0;

@@ -22,7 +22,7 @@ int start_main(Context& context) {
   state.started = true;
   entry.write_state(state);
   ::unlink(entry.file("start.sock").c_str());
-  run_poststart(entry, state);
+  run_poststart(state);
   return 0;
 }
 
