@@ -16,13 +16,6 @@ using namespace security;
 
 namespace {
 
-void expect(const Facts& facts, const std::map<std::string, std::string>& wanted) {
-  for (const auto& [key, value] : wanted) {
-    CAPTURE(key);
-    CHECK(facts[key] == value);
-  }
-}
-
 void expect_shut(const Facts& facts, const Args& paths) {
   for (const std::string& path : paths) {
     CAPTURE(path);

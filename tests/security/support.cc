@@ -1,5 +1,7 @@
 #include "tests/security/support.h"
 
+#include <doctest/doctest.h>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -50,6 +52,13 @@ Facts facts_of(Ran ran) {
     if (std::size_t equals = line.find('='); equals != std::string::npos)
       facts.values[line.substr(0, equals)] = line.substr(equals + 1);
   return facts;
+}
+
+void expect(const Facts& facts, const std::map<std::string, std::string>& wanted) {
+  for (const auto& [key, value] : wanted) {
+    CAPTURE(key);
+    CHECK(facts[key] == value);
+  }
 }
 
 std::vector<std::string> lines_with(const std::string& text, const std::string& start) {

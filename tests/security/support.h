@@ -30,6 +30,8 @@ struct Facts {
   std::string operator[](const std::string& key) const;
 };
 Facts facts_of(Ran ran);
+/// Checks each of these values, naming the key that differs.
+void expect(const Facts& facts, const std::map<std::string, std::string>& wanted);
 std::vector<std::string> lines_with(const std::string& text, const std::string& start);
 
 /// `attack WORDS` in a session with these flags; as a plain program of the host; behind `prefix` (unshare …).

@@ -24,13 +24,6 @@ std::vector<Kind> kinds(const tests::Rootfs& rootfs) {
           {"rootfs, root", {"--rootfs", rootfs.rootfs(), "-u", "root"}}};
 }
 
-void expect(const Facts& facts, const std::map<std::string, std::string>& wanted) {
-  for (const auto& [key, value] : wanted) {
-    CAPTURE(key);
-    CHECK(facts[key] == value);
-  }
-}
-
 // Which of these it is depends on the kernel's configuration and on the order of its checks.
 void expect_hidden(const Facts& facts, const Args& paths) {
   for (const std::string& path : paths) {
