@@ -25,27 +25,29 @@ std::uint32_t outside_id(const std::vector<IdRange>& ranges, std::uint32_t insid
   return ranges.empty() ? inside : ranges.front().outside;
 }
 
-void make_file(int upper, const GeneratedFile& file, const Plan& plan) {
+void make_file(int layer, const GeneratedFile& file, const Plan& plan) {
   bool directory = file.path.back() == '/';
   std::string path = file.path.substr(file.path.front() == '/' ? 1 : 0);
   if (directory && !path.empty()) path.pop_back();
   const char* name = path.empty() ? "." : path.c_str();
   if (!file.link_to.empty()) {
-    check(::symlinkat(file.link_to.c_str(), upper, name), "link {} in the upper layer", file.path);
+    check(::symlinkat(file.link_to.c_str(), layer, name), "link {} in the generated layer", file.path);
   } else if (directory) {
-    if (!path.empty() && ::mkdirat(upper, name, 0755) == -1 && errno != EEXIST) fail(errno, "make {} in the upper layer", file.path);
+    if (!path.empty() && ::mkdirat(layer, name, 0755) == -1 && errno != EEXIST) fail(errno, "make {} in the generated layer", file.path);
   } else {
-    Fd fd(check(::openat(upper, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make {} in the upper layer", file.path));
+    Fd fd(check(::openat(layer, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make {} in the generated layer", file.path));
     write_all(fd.get(), file.content);
   }
   if (plan.privileged_start)
-    check(::fchownat(upper, name, outside_id(plan.ids.uids, file.uid), outside_id(plan.ids.gids, file.gid), AT_SYMLINK_NOFOLLOW),
+    check(::fchownat(layer, name, outside_id(plan.ids.uids, file.uid), outside_id(plan.ids.gids, file.gid), AT_SYMLINK_NOFOLLOW),
           "give {} its owner", file.path);
   // After the change of owner, which clears set-id bits.
-  if (file.link_to.empty()) check(::fchmodat(upper, name, file.mode, 0), "set the mode of {}", file.path);
+  if (file.link_to.empty()) check(::fchmodat(layer, name, file.mode, 0), "set the mode of {}", file.path);
 }
 
-std::string join(const std::vector<std::string>& layers) {
+std::string lower_layers(const Overlay& overlay) {
+  std::vector<std::string> layers{overlay.generated};
+  layers.insert(layers.end(), overlay.lower.begin(), overlay.lower.end());
   std::string text;
   for (const std::string& layer : layers) {
     if (!text.empty()) text += ':';
@@ -56,7 +58,7 @@ std::string join(const std::vector<std::string>& layers) {
 }
 
 Fd make(const Overlay& overlay, bool privileged) {
-  FsOptions options{{"lowerdir", join(overlay.lower)}, {"upperdir", overlay.upper}, {"workdir", overlay.work}};
+  FsOptions options{{"lowerdir", lower_layers(overlay)}, {"upperdir", overlay.upper}, {"workdir", overlay.work}};
   // In a user namespace overlayfs may not write trusted.* attributes.
   if (!privileged) options.push_back({"userxattr", ""});
   return new_mount("overlay", "overlay", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
@@ -83,8 +85,8 @@ Fd make(const Overlay& overlay, bool privileged) {
 }  // namespace
 
 void write_files(const Plan& plan) {
-  Fd upper = open_dir(plan.root.overlay->upper);
-  for (const GeneratedFile& file : plan.files) make_file(upper.get(), file, plan);
+  Fd layer = open_dir(plan.root.overlay->generated);
+  for (const GeneratedFile& file : plan.files) make_file(layer.get(), file, plan);
 }
 
 Fd mount_overlay(const Overlay& overlay, bool privileged) {

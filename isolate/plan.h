@@ -70,8 +70,9 @@ struct Mount {
 
 /// Layers of an overlay, lowest last. Files are written to `upper`; `work` is overlayfs's own, on the same file system.
 struct Overlay {
-  std::vector<std::string> lower;
-  IdMap lower_ids;        // empty: the layers are shown as they are
+  std::string generated;           // a fresh directory of this sandbox alone, the first lower layer: it gets Plan::files
+  std::vector<std::string> lower;  // below it
+  IdMap lower_ids;                 // of `lower`; empty: those layers are shown as they are
   std::string upper, work;
   bool operator==(const Overlay&) const = default;
 };
@@ -94,7 +95,7 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-/// What the plan writes into the (fresh) upper layer before the start.
+/// What the plan writes into Overlay::generated before the start.
 struct GeneratedFile {
   std::string path;     // ends in '/': a directory. With link_to: a symbolic link
   std::string content;

@@ -29,7 +29,8 @@ void look_at_host_view(plan::Host& host) {
   }
   // The loader's cache, the links that Debian's alternatives are, certificates, the time zone: nothing that names a person or a secret.
   for (const char* path : {"/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"})
-    if (::access(path, R_OK) == 0) host.etc.push_back(path);
+    if (struct stat info; ::access(path, R_OK) == 0 && ::stat(path, &info) == 0)
+      host.etc.push_back(path + std::string(S_ISDIR(info.st_mode) ? "/" : ""));
 }
 
 void look_at_rootfs(const std::string& rootfs, plan::Host& host, Diagnostics& wrong) {
@@ -65,21 +66,21 @@ std::string find_file_or_profile(const std::string& name) { return ::access(name
 
 }  // namespace
 
-plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const std::string& data, std::uint32_t first_id,
-                         std::string& rootfs) {
+plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories,
+                         std::uint32_t first_id, std::string& rootfs) {
   Diagnostics wrong;
   auto policy = load_policy(flags.policy, policy_folders(), wrong);
   if (!policy) throw UsageError(wrong.text());
 
   plan::Host host;
+  std::string data = directories.session_data(config.id);
   host.uid = ::geteuid();
   host.gid = ::getegid();
   host.privileged = host.uid == 0;
   host.first_id = first_id;
   host.upper = data + "/fs/upper";
   host.work = data + "/fs/work";
-  // Of all sessions: overlayfs wants a lower layer, and theirs is empty. Beside their folders, where nobody else can write.
-  host.lower = data.substr(0, data.rfind('/')) + "/.empty";
+  host.generated = directories.generated(config.id);
   if (config.rootfs == "host") look_at_host_view(host);
   else look_at_rootfs(config.rootfs, host, wrong);
   look_at_volumes(config, host);

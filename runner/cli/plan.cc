@@ -20,7 +20,7 @@ int plan_main(Context& context) {
   std::string rootfs;
   // The first range stands for the one that `run` will find free.
   plan::SessionPlan plan =
-      decide(flags, config, context.directories().session_data(config.id), session::IdRangeLease::kFirstId, rootfs);
+      decide(flags, config, context.directories(), session::IdRangeLease::kFirstId, rootfs);
   fmt::print("{}\n", plan::to_json(plan));
   return 0;
 }

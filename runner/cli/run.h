@@ -33,7 +33,7 @@ std::optional<std::vector<std::string>> take_command(std::vector<std::string>& a
 
 /// Config, policy and host to a plan; throws UsageError with all that is wrong. `upper`, `work` and `lower` are where the session's
 /// layers will be. `first_id` is of the session's range.
-plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const std::string& data, std::uint32_t first_id,
+plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories, std::uint32_t first_id,
                          std::string& rootfs);
 
 }  // namespace runner::cli

@@ -41,7 +41,6 @@ class SessionData {
   explicit SessionData(std::string path) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
     for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
-    make_dirs(path_.substr(0, path_.rfind('/')) + "/.empty", 0755);
     check(::chmod((path_ + "/fs/upper").c_str(), 0755), "open the root of the session to its users");
   }
   ~SessionData() {
@@ -149,7 +148,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   std::optional<session::IdRangeLease> range;
   if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
   std::string rootfs, data_path = context.directories().session_data(id);
-  plan::SessionPlan plan = decide(flags, config, data_path, range ? range->first() : 0, rootfs);
+  plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs);
 
   session::Entry entry = session::Entry::create(context.directories(), id);
   // From here on something of ours is on the disk: a failure removes it, and a death leaves it to the next start's sweep.
@@ -160,6 +159,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
       if (!kept) entry.remove();
     }
   } forget{entry};
+  make_dirs(context.directories().generated(id), 0755);
   SessionData data(data_path);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
@@ -229,7 +229,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     entry.write_state(state);
     forget.kept = true;
     data.keep();
-    remove_tree(data.path() + "/fs/work");
+    for (const std::string& path : {data.path() + "/fs/work", context.directories().generated(id)}) remove_tree(path);
   } else {
     data.remove();
     entry.remove();

@@ -93,7 +93,8 @@ std::string to_json(const SessionPlan& plan) {
   put(j, "gids", ids(p.ids.gids));
   json root{{"read_only", p.root.read_only}};
   if (p.root.overlay) {
-    root["lower"] = p.root.overlay->lower;
+    root["generated"] = p.root.overlay->generated;
+    put(root, "lower", p.root.overlay->lower);
     root["upper"] = p.root.overlay->upper;
     put(root, "lower_uids", ids(p.root.overlay->lower_ids.uids));
   }

@@ -98,7 +98,7 @@ void add_host_view(const Host& host, const Policy& policy, const User& user, con
     plan.files.push_back({path, "", "", mode, owner.uid, owner.gid});
   };
   directory("/", 0755);
-  directory("/etc/", 0755);
+  for (const char* path : {"/etc/", "/etc/ssl/"}) directory(path, 0755);
   plan.files.push_back({"/etc/passwd", passwd(user)});
   plan.files.push_back({"/etc/group", group(user)});
   plan.files.push_back({"/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"});
@@ -109,8 +109,13 @@ void add_host_view(const Host& host, const Policy& policy, const User& user, con
   directory("/root/", 0700);
   for (const auto& [from, to] : host.links) plan.files.push_back({from, "", to, 0777});
 
-  std::vector<std::string> shown = host.directories;
-  shown.insert(shown.end(), host.etc.begin(), host.etc.end());
+  // Places to mount at are made here too: making one through the overlay costs a copy in the upper layer.
+  std::vector<std::string> shown;
+  for (const std::string& path : host.directories) directory((path + "/").c_str(), 0755), shown.push_back(path);
+  for (const std::string& path : host.etc) {
+    plan.files.push_back({path, "", "", path.back() == '/' ? 0755u : 0644u});
+    shown.push_back(path.back() == '/' ? path.substr(0, path.size() - 1) : path);
+  }
   shown.insert(shown.end(), policy.rootfs.expose.begin(), policy.rootfs.expose.end());
   // Unmapped: in the sandbox the host's root is nobody, so what only root may read stays unread.
   for (const std::string& path : shown) {
@@ -269,7 +274,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   plan.ids = map_ids(host, user);
 
   bool host_view = config.rootfs == "host";
-  plan.root.overlay = Overlay{{host_view ? host.lower : config.rootfs}, {}, host.upper, host.work};
+  plan.root.overlay = Overlay{host.generated, {}, {}, host.upper, host.work};
+  if (!host_view) plan.root.overlay->lower = {config.rootfs};
   if (!host_view && host.privileged) plan.root.overlay->lower_ids = plan.ids;
   plan.root.read_only = config.read_only;
   if (host_view) add_host_view(host, policy, user, plan.hostname, plan);

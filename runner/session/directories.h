@@ -15,6 +15,7 @@ struct Directories {
   std::string ids;   // `run` without --root: ids of the host are the same for all roots
 
   std::string filters() const { return run + "/.filters"; }  // compiled seccomp programs
+  std::string generated(const std::string& id) const { return run + "/" + id + "/root"; }  // a session's Overlay::generated
   std::string session_data(const std::string& id) const { return data + "/sessions/" + id; }
 };
 

@@ -39,10 +39,10 @@ Host plain_host() {
   host.first_id = 0x70000000;
   host.upper = "/data/s-1/fs/upper";
   host.work = "/data/s-1/fs/work";
-  host.lower = "/data/s-1/fs/lower";
+  host.generated = "/run/s-1/root";
   host.links = {{"/bin", "usr/bin"}, {"/lib", "usr/lib"}};
   host.directories = {"/usr"};
-  host.etc = {"/etc/alternatives"};
+  host.etc = {"/etc/alternatives/"};
   return host;
 }
 
