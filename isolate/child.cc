@@ -170,16 +170,17 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     link.send(Signal::Ready);
     std::string hook_state;
     link = await_exec(std::move(link), options.gate, hook_state);
-    run_hooks(plan.hooks.start_container, "startContainer", hook_state);
+    run_hooks(plan.hooks.start_container, "startContainer", hook_state, options.exec_program);
 
     stage = Stage::Seccomp;
-    close_from(3 + options.preserve_fds, {link.fd(), plan.init ? options.init_program : -1, plan.init ? options.init_control : -1});
+    if (plan.init) close_from(3, {link.fd(), options.init_program, options.init_control});
+    else close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});
     if (!early_filter)
       for (const Filter& filter : handles.filters) load_filter(filter);  // last: it may forbid everything above
 
     stage = Stage::Exec;
     if (plan.init) execute_init(options.init_program, options.init_control);
-    execute(program, plan.process.argv, env);
+    execute_through(options.exec_program, link.fd(), program, plan.process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);                    // the parent rethrows it as SetupError
   }

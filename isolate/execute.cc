@@ -93,6 +93,16 @@ void execute(const std::string& program, const std::vector<std::string>& argv, c
   throw_system_error(errno, fmt::format("exec {}", program), program);
 }
 
+void execute_through(int step, int link, const std::string& program, const std::vector<std::string>& argv,
+                     const std::vector<std::string>& env) {
+  std::vector<std::string> line{"runner-exec", std::to_string(link), program};
+  line.insert(line.end(), argv.begin(), argv.end());
+  auto arguments = pointers(line), environment = pointers(env);
+  if (link >= 0) check(::fcntl(link, F_SETFD, 0), "hand the link to runner-exec");
+  ::syscall(SYS_execveat, step, "", arguments.data(), environment.data(), AT_EMPTY_PATH);
+  throw_system_error(errno, fmt::format("exec {}", program), program);
+}
+
 void execute_init(int program, int control) {
   // The socket may stand where the program is, or the reverse.
   int init = check(::fcntl(program, F_DUPFD_CLOEXEC, 10), "keep the program of PID 1");

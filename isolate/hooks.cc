@@ -17,11 +17,15 @@ using namespace sys;
 
 namespace {
 
-std::vector<char*> pointers(const std::vector<std::string>& texts) {
-  std::vector<char*> list;
-  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
-  list.push_back(nullptr);
-  return list;
+[[noreturn]] void become_hook(const Hook& hook, const std::vector<std::string>& args, int step) noexcept {
+  try {
+    if (step >= 0) execute_through(step, -1, hook.path, args, hook.env);
+    execute(hook.path, args, hook.env);
+  } catch (const SystemError& error) {
+    ::_exit(error.code() == ENOENT ? 127 : 126);
+  } catch (...) {
+    ::_exit(126);
+  }
 }
 
 // A file and not a pipe: a hook that never reads its input must not hold us.
@@ -32,17 +36,14 @@ Fd as_input(const std::string& text) {
   return memory;
 }
 
-void run_hook(const Hook& hook, const char* kind, const std::string& state) {
+void run_hook(const Hook& hook, const char* kind, const std::string& state, int step) {
   Fd input = as_input(state);
   std::vector<std::string> args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
-  auto argv = pointers(args);
-  auto env = pointers(hook.env);
   Child child = clone_process(0);
   if (child.pid() == 0) {
     reset_signals();
     ::dup2(input.get(), 0);
-    ::execve(hook.path.c_str(), argv.data(), env.data());
-    ::_exit(errno == ENOENT ? 127 : 126);
+    become_hook(hook, args, step);
   }
   if (hook.timeout) {
     pollfd wait{child.pidfd(), POLLIN, 0};
@@ -59,8 +60,8 @@ void run_hook(const Hook& hook, const char* kind, const std::string& state) {
 
 }  // namespace
 
-void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state) {
-  for (const Hook& hook : hooks) run_hook(hook, kind, state);
+void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state, int step) {
+  for (const Hook& hook : hooks) run_hook(hook, kind, state, step);
 }
 
 }  // namespace isolate

@@ -74,12 +74,12 @@ int different_namespaces(pid_t pid) {
     std::vector<std::string> env = with_home(process.env, process.uid);  // it reads a file, which a filter may forbid
 
     stage = Stage::Seccomp;
-    close_from(3 + options.preserve_fds, {link.fd()});
+    close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});
     if (!early_filter)
       for (const Filter& filter : options.filters) load_filter(filter);
 
     stage = Stage::Exec;
-    execute(program, process.argv, env);
+    execute_through(options.exec_program, link.fd(), program, process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);
   }

@@ -17,6 +17,7 @@ struct JoinOptions {
   const Cgroup* cgroup = nullptr;
   std::vector<Filter> filters;
   int stdio[3] = {-1, -1, -1};
+  int exec_program = -1;         // runner-exec, opened by open_sealed()
   int preserve_fds = 0;
   bool lock_privileges = false;  // as in a session: securebits locked
   bool die_with_parent = false;

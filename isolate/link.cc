@@ -2,6 +2,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
 #include "isolate/sys/error.h"
 
 namespace isolate {
@@ -59,8 +63,11 @@ Message Link::receive() {
     if (c == kSeparator) fields.emplace_back();
     else fields.back() += c;
   fields.resize(4);
-  auto stage = static_cast<Stage>(std::stoi(fields[0]));
-  int code = std::stoi(fields[1]);
+  // Once it has given up its privileges, the other side may be under the sandbox's control: nothing it says is taken on trust.
+  auto number = [](const std::string& text, int most) { return std::clamp(std::atoi(text.c_str()), 0, most); };
+  auto stage = static_cast<Stage>(number(fields[0], static_cast<int>(Stage::Exec)));
+  int code = number(fields[1], 4095);
+  if (fields[3].empty()) fields[3] = fmt::format("exec {}: {}", fields[2], std::strerror(code));  // runner-exec knows no texts
   throw SetupError({stage, code, fields[2], fields[3], hint_for(stage, code)});
 }
 

@@ -2,11 +2,9 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "isolate/sys/error.h"
@@ -24,15 +22,6 @@ Fd copy_to_memory(const Fd& file, off_t size, const std::string& path) {
   while (size > 0) size -= check(::sendfile(memory.get(), file.get(), nullptr, static_cast<std::size_t>(size)), "copy {}", path);
   check(::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE), "seal a copy of {}", path);
   return memory;
-}
-
-// Tells the second life of this program where it was before: a detached mount has no path. A caller who sets it for us
-// is one who could have run any other program instead.
-constexpr const char* kOrigin = "_RUNNER_PROGRAM";
-
-std::string& origin() {
-  static std::string path;
-  return path;
 }
 
 }  // namespace
@@ -54,21 +43,7 @@ Fd open_sealed(const std::string& path) {
   return writable ? copy_to_memory(file, info.st_size, path) : std::move(file);
 }
 
-void run_sealed(char** argv) {
-  if (const char* before = ::getenv(kOrigin)) {
-    origin() = before;
-    ::unsetenv(kOrigin);
-    return;
-  }
-  std::string path = program_path();
-  Fd sealed = open_sealed(path);
-  check(::setenv(kOrigin, path.c_str(), 1), "remember the path of this program");
-  ::syscall(SYS_execveat, sealed.get(), "", argv, environ, AT_EMPTY_PATH);
-  fail(errno, "execute {} again from a read-only mount", path);
-}
-
 std::string program_path() {
-  if (!origin().empty()) return origin();
   char path[PATH_MAX];
   ssize_t size = check(::readlink("/proc/self/exe", path, sizeof path), "find the path of this program");
   return std::string(path, static_cast<std::size_t>(size));

@@ -11,11 +11,7 @@ namespace isolate {
 /// ordinary user's own file is copied to a sealed memory file, and a file that this user cannot write to is opened as it is.
 sys::Fd open_sealed(const std::string& path);
 
-/// Executes this very program again from such a descriptor, unless it runs from one already. To be called first thing by a verb
-/// whose child becomes a program of a container with the host's ids.
-void run_sealed(char** argv);
-
-/// The path that this program was started from, also when it was executed again.
+/// The path that this program was started from.
 std::string program_path();
 
 }  // namespace isolate

@@ -59,6 +59,7 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     if (plan.process.oom_score_adj)
       write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*plan.process.oom_score_adj));
     ours.send(Signal::Go);
+    options.on_born(child.pid());
 
     if (handles.hooks) {
       ours.expect(Signal::Rooted);

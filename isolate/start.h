@@ -18,6 +18,7 @@ struct StartOptions {
   CgroupHost cgroups;
   std::string filter_cache;             // directory for compiled filters; empty: none
   int preserve_fds = 0;                 // descriptors 3 .. 2+n reach the program
+  int exec_program = -1;                // runner-exec, opened by open_sealed(); not for Plan::init
   int init_program = -1;                // for Plan::init: the program of PID 1,
   int init_control = -1;                // and its end of the control socket, which becomes descriptor 3
   int stdio[3] = {-1, -1, -1};          // standard descriptors of the program; -1: the caller's own
@@ -25,6 +26,8 @@ struct StartOptions {
   bool die_with_parent = true;
   /// The state JSON for hooks: (status, pid in the caller's namespace). Needed only with hooks.
   std::function<std::string(const char* status, pid_t pid)> hook_state;
+  /// Called when the child is in its cgroups and sets itself up: what the caller does meanwhile costs no time.
+  std::function<void(pid_t pid)> on_born = [](pid_t) {};
 };
 
 /// A process tree behind its walls. Destroying it kills and removes it, unless release() was called.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "isolate/hooks.h"
+#include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
@@ -113,21 +114,26 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     entry.write_state(state);
     Fd listener;
     if (gate) listener = listen_at(entry.file("start.sock"));
+    Fd step = isolate::open_sealed(helper_path("runner-exec"));
     isolate::StartOptions options;
+    options.exec_program = step.get();
     options.cgroups = context.cgroups();
     options.filter_cache = context.directories().filters();
     options.preserve_fds = preserved;
     options.gate = listener.get();
     options.die_with_parent = false;  // a container outlives `runner run`, as it does runc's
     options.hook_state = [&](const char* status, pid_t pid) { return state_json(state, status, pid); };
+    options.on_born = [&](pid_t pid) {
+      state.start_time = session::start_time_of(pid);
+      isolate::init::SpawnRequest process{container.plan.process, {}};
+      for (const isolate::SeccompRules& rules : container.plan.seccomp)
+        process.filters.push_back(isolate::make_filter(rules, options.filter_cache));
+      entry.write_process(process);
+    };
     isolate::Sandbox sandbox = isolate::start(container.plan, options);
 
     state.pid = sandbox.child().pid();
-    state.start_time = session::start_time_of(state.pid);
-    isolate::init::SpawnRequest process{container.plan.process, {}};
-    for (const isolate::SeccompRules& rules : container.plan.seccomp)
-      process.filters.push_back(isolate::make_filter(rules, options.filter_cache));
-    entry.write_process(process);
+    state.started = !gate;  // `run` goes on at once, and takes the entry away if that fails
     if (!flags.console_socket.empty()) send_console(flags.console_socket, sandbox.terminal().get());
     entry.write_state(state);
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(state.pid), 0644);

@@ -24,7 +24,6 @@ class Context {
  public:
   Globals globals;
   std::vector<std::string> arguments;  // of the verb, with the globals that stood before it
-  char** argv = nullptr;               // of the whole program, to execute it again: isolate/sealed.h
 
   /// Parses `options` together with the globals; everything below may be asked from then on.
   std::vector<std::string> parse(Options& options, bool stop_at_first = false);

@@ -1,10 +1,8 @@
-#include "isolate/sealed.h"
 #include "runner/cli/container.h"
 
 namespace runner::cli {
 
 int create_main(Context& context) {
-  isolate::run_sealed(context.argv);
   CreateFlags flags;
   Options options("create", "Create a container from a bundle; its program waits for `start`.");
   flags.declare(options);

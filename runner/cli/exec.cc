@@ -114,7 +114,6 @@ struct Pipes {
 
 // `failed` is the exit status for what goes wrong before the command runs.
 int run_exec(Context& context, int& failed) {
-  isolate::run_sealed(context.argv);
   ExecFlags flags;
   Options options("exec", "Run a further command: runner exec [flags] ID [--] COMMAND [ARG...]");
   flags.declare(options);
@@ -147,7 +146,9 @@ int run_exec(Context& context, int& failed) {
   Fd pidfd = session::open_process(state);
   if (!pidfd) throw std::runtime_error("container not running");
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  Fd step = isolate::open_sealed(helper_path("runner-exec"));
   isolate::JoinOptions join;
+  join.exec_program = step.get();
   join.pidfd = pidfd.get();
   join.pid = state.pid;
   join.cgroup = &cgroup;

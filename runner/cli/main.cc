@@ -96,7 +96,6 @@ int main(int argc, char** argv) {
   for (const Verb& verb : kVerbs) {
     if (std::strcmp(verb.name, argv[at]) != 0) continue;
     Context context;
-    context.argv = argv;
     context.arguments.assign(argv + 1, argv + at);
     context.arguments.insert(context.arguments.end(), argv + at + 1, argv + argc);
     return run_verb(verb, context);

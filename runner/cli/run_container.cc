@@ -1,7 +1,6 @@
 // `runner run [-b DIR] ID`: create and start in one, as runc has it.
 #include <signal.h>
 
-#include "isolate/sealed.h"
 #include "runner/cli/container.h"
 #include "runner/cli/run.h"
 #include "runner/supervise/tty.h"
@@ -11,7 +10,6 @@ namespace runner::cli {
 using namespace isolate::sys;
 
 int run_container(Context& context) {
-  isolate::run_sealed(context.argv);
   CreateFlags flags;
   Options options("run", "Create and start a container from a bundle (a session is `runner run [flags] -- COMMAND`).");
   flags.declare(options);
@@ -23,8 +21,6 @@ int run_container(Context& context) {
   try {
     if (created.sandbox.terminal()) supervise::copy_window_size(0, created.sandbox.terminal().get());  // before the program asks for it
     created.sandbox.execute(state_json(created.state, "created", created.state.pid));
-    created.state.started = true;
-    created.entry.write_state(created.state);
     run_poststart(created.state);
     if (flags.detach) {
       created.sandbox.release();

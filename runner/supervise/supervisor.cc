@@ -64,7 +64,7 @@ class Supervisor {
     try {
       isolate::Sandbox sandbox = start_sandbox();
       watch_limits(sandbox);
-      spawn();
+      await_spawned();
       request_.on_started();
       loop(sandbox);
       return end(sandbox);
@@ -104,16 +104,20 @@ class Supervisor {
     for (const isolate::SeccompRules& rules : request_.plan.seccomp)
       filters_.push_back(isolate::make_filter(rules, request_.filter_cache));
 
-    isolate::Sandbox sandbox = isolate::start(request_.plan, options);
-    sandbox.execute();
     control_ = std::move(ours);
+    options.on_born = [this](pid_t pid) {
+      session::State state = request_.state;
+      state.pid = pid;
+      state.start_time = session::start_time_of(pid);
+      state.started = true;
+      entry_.write_process({request_.plan.process, filters_});
+      entry_.write_state(state);
+      ask_to_spawn();
+    };
+    isolate::Sandbox sandbox = isolate::start(request_.plan, options);
+    theirs.close();  // so that end-of-stream can only mean PID 1
+    sandbox.execute();
 
-    session::State state = request_.state;
-    state.pid = sandbox.child().pid();
-    state.start_time = session::start_time_of(state.pid);
-    state.started = true;
-    entry_.write_process({request_.plan.process, filters_});
-    entry_.write_state(state);
     events_.write(events::SandboxReady{sandbox.child().pid(), milliseconds_since(began_)});
     for (const std::string& limit : sandbox.cgroup().missing()) {
       events_.write(events::LimitMissing{limit, "no cgroup controller that this user may set is there for it"});
@@ -131,11 +135,16 @@ class Supervisor {
     v1_oom_ = sandbox.cgroup().v1_oom_event();
   }
 
-  void spawn() {
+  // Before PID 1 reads it: the message waits in the socket.
+  void ask_to_spawn() {
     Pipe in = Pipe::make(), out = Pipe::make(), err = Pipe::make();
-    bool terminal = request_.plan.process.terminal.has_value();
     Fd request = memory_file(isolate::init::encode({request_.plan.process, filters_}));
     send_message(control_.get(), "spawn", {request.get(), in.read.get(), out.write.get(), err.write.get()});
+    in_ = std::move(in.write), out_ = std::move(out.read), err_ = std::move(err.read);
+  }
+
+  void await_spawned() {
+    bool terminal = request_.plan.process.terminal.has_value();
     auto answer = receive_message(control_.get());
     if (!answer) throw isolate::SetupError({isolate::Stage::Exec, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
     if (answer->bytes.rfind("failed ", 0) == 0) throw_failure(answer->bytes.substr(7));
@@ -148,11 +157,11 @@ class Supervisor {
       add_stream(Fd(check(::fcntl(master.get(), F_DUPFD_CLOEXEC, 0), "keep the terminal")), events::Stream::Terminal, request_.raw);
       input_ = std::move(master);
     } else {
-      add_stream(std::move(out.read), events::Stream::Stdout, request_.raw);
-      add_stream(std::move(err.read), events::Stream::Stderr, request_.raw_errors);
-      if (request_.interactive) input_ = std::move(in.write);
+      add_stream(std::move(out_), events::Stream::Stdout, request_.raw);
+      add_stream(std::move(err_), events::Stream::Stderr, request_.raw_errors);
+      if (request_.interactive) input_ = std::move(in_);
     }
-    // Without -i the program's input ends here, as docker has it.
+    in_.close();  // without -i the program's input ends here, as docker has it
     if (input_) to_input_.emplace(input_.get());
   }
 
@@ -383,7 +392,7 @@ class Supervisor {
   const Request& request_;
   const session::Entry& entry_;
   events::Writer& events_;
-  Fd signals_, control_, limits_, v1_oom_, input_;
+  Fd signals_, control_, limits_, v1_oom_, in_, out_, err_, input_;
   std::optional<Output> to_input_;
   std::vector<isolate::Filter> filters_;
   std::vector<Stream> streams_;
