@@ -167,10 +167,12 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
       env = with_home(plan.process.env, plan.process.uid);  // it reads a file, which a filter may forbid
     }
 
-    link.send(Signal::Ready);
-    std::string hook_state;
-    link = await_exec(std::move(link), options.gate, hook_state);
-    run_hooks(plan.hooks.start_container, "startContainer", hook_state, options.exec_program);
+    if (!plan.init) {                             // runner-init does nothing of its own: it need not wait
+      link.send(Signal::Ready);
+      std::string hook_state;
+      link = await_exec(std::move(link), options.gate, hook_state);
+      run_hooks(plan.hooks.start_container, "startContainer", hook_state, options.exec_program);
+    }
 
     stage = Stage::Seccomp;
     if (plan.init) close_from(3, {link.fd(), options.init_program, options.init_control});

@@ -7,7 +7,7 @@
 //                              ◀───── Rooted  (only when the plan has hooks)
 //   prestart, createRuntime    Pivot ──────▶ createContainer hooks; enters the new root
 //                              ◀─── Terminal  (only with a terminal: the master's descriptor)
-//                              ◀────── Ready  everything is done but seccomp and exec
+//                              ◀────── Ready  everything is done but seccomp and exec (a session's init goes on at once)
 //   `create` leaves here; `start` connects to the gate and speaks on from there
 //                              Exec ───────▶ startContainer hooks; filter; execve
 //                              ◀── (closed)   by execve; or Error, at any time

@@ -74,6 +74,7 @@ struct Overlay {
   std::vector<std::string> lower;  // below it
   IdMap lower_ids;                 // of `lower`; empty: those layers are shown as they are
   std::string upper, work;
+  bool lasting = true;             // false: the upper layer is thrown away, and nothing waits for it to reach the disk
   bool operator==(const Overlay&) const = default;
 };
 

@@ -72,8 +72,8 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     }
     Fd terminal;
     if (plan.process.terminal && !plan.init) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
-    ours.expect(Signal::Ready);
-    return Sandbox(std::move(child), std::move(cgroup), std::move(ours), std::move(terminal));
+    if (!plan.init) ours.expect(Signal::Ready);
+    return Sandbox(std::move(child), std::move(cgroup), std::move(ours), std::move(terminal), !plan.init);
   } catch (const SetupError&) {
     throw;
   } catch (const std::exception& error) {
@@ -81,7 +81,10 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
   }
 }
 
-void Sandbox::execute(const std::string& hook_state) { open_gate(std::move(link_), hook_state); }
+void Sandbox::execute(const std::string& hook_state) {
+  if (waits_) open_gate(std::move(link_), hook_state);
+  else link_.expect_end();
+}
 
 void open_gate(Link link, const std::string& hook_state) {
   link.send(Signal::Exec, hook_state);

@@ -33,10 +33,11 @@ struct StartOptions {
 /// A process tree behind its walls. Destroying it kills and removes it, unless release() was called.
 class Sandbox {
  public:
-  Sandbox(sys::Child child, Cgroup cgroup, Link link, sys::Fd terminal)
-      : cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)) {}
+  Sandbox(sys::Child child, Cgroup cgroup, Link link, sys::Fd terminal, bool waits)
+      : cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)), waits_(waits) {}
 
-  /// Lets the program run: returns once execve has succeeded; throws SetupError when it could not.
+  /// Lets the program run: returns once execve has succeeded; throws SetupError when it could not. A session's init does not wait
+  /// for it, since it does nothing before it is asked to.
   void execute(const std::string& hook_state = {});
 
   sys::Child& child() { return child_; }
@@ -53,9 +54,10 @@ class Sandbox {
   sys::Child child_;
   Link link_;
   sys::Fd terminal_;
+  bool waits_;         // for Exec
 };
 
-/// Everything up to, and without, execve of the program. The caller must be single-threaded.
+/// Everything up to, and without, execve of the program (for Plan::init: PID 1 may already run). The caller must be single-threaded.
 Sandbox start(const Plan& plan, const StartOptions& options);
 
 /// The other end of a gate: what `start` says to a container that `create` left waiting. Throws SetupError.

@@ -134,6 +134,7 @@ class Init {
       workload_ = 0;
       send_message(kControl, fmt::format("exited {} {}", WIFEXITED(status) ? WEXITSTATUS(status) : 0,
                                          WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+      ::_exit(0);  // the session ends with its program, and the kernel ends all else with us
     }
   }
 

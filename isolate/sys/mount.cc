@@ -26,7 +26,7 @@ std::string kernel_message(int context) {
 
 }  // namespace
 
-Fd new_mount(const std::string& type, const std::string& source, const FsOptions& options, unsigned attributes) {
+Fd new_mount(const std::string& type, const std::string& source, const FsOptions& options, unsigned attributes, const FsDescriptors& descriptors) {
   Fd context(check(::fsopen(type.c_str(), FSOPEN_CLOEXEC), "open file system type {}", type));
   if (!source.empty() && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "source", source.c_str(), 0) == -1)
     refuse(context.get(), type, "source");
@@ -35,6 +35,8 @@ Fd new_mount(const std::string& type, const std::string& source, const FsOptions
                                : ::fsconfig(context.get(), FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0);
     if (result == -1) refuse(context.get(), type, value.empty() ? key : key + "=" + value);
   }
+  for (const auto& [key, fd] : descriptors)
+    if (::fsconfig(context.get(), FSCONFIG_SET_FD, key.c_str(), nullptr, fd) == -1) refuse(context.get(), type, key);
   if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == -1) refuse(context.get(), type, "create");
   int mount = ::fsmount(context.get(), FSMOUNT_CLOEXEC, attributes);
   if (mount == -1) refuse(context.get(), type, "mount");

@@ -14,10 +14,11 @@ namespace isolate::sys {
 
 /// Parameters of fsconfig(2): a value, or an empty one for a flag ("ro" is {"ro", ""}).
 using FsOptions = std::vector<std::pair<std::string, std::string>>;
+using FsDescriptors = std::vector<std::pair<std::string, int>>;
 
 /// A new file system as a detached mount with `attributes` (MOUNT_ATTR_*).
 /// The kernel's own message, read from the context, is part of the error.
-Fd new_mount(const std::string& type, const std::string& source, const FsOptions& options, unsigned attributes);
+Fd new_mount(const std::string& type, const std::string& source, const FsOptions& options, unsigned attributes, const FsDescriptors& descriptors = {});
 
 /// A detached copy of the mount at `path` below `dir` (AT_FDCWD allowed); `path` may be "" for `dir` itself.
 Fd copy_mount(int dir, const std::string& path, bool recursive);

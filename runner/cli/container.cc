@@ -114,7 +114,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     entry.write_state(state);
     Fd listener;
     if (gate) listener = listen_at(entry.file("start.sock"));
-    Fd step = isolate::open_sealed(helper_path("runner-exec"));
+    Fd step = isolate::open_sealed(helper_path("runner-exec"), container.plan.ids);
     isolate::StartOptions options;
     options.exec_program = step.get();
     options.cgroups = context.cgroups();

@@ -146,7 +146,7 @@ int run_exec(Context& context, int& failed) {
   Fd pidfd = session::open_process(state);
   if (!pidfd) throw std::runtime_error("container not running");
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
-  Fd step = isolate::open_sealed(helper_path("runner-exec"));
+  Fd step = isolate::open_sealed(helper_path("runner-exec"), {});
   isolate::JoinOptions join;
   join.exec_program = step.get();
   join.pidfd = pidfd.get();

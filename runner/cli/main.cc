@@ -1,6 +1,7 @@
 // runner: find the verb, call it, turn what it throws into a message and an exit status.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <stdio.h>
 
 #include <cstring>
@@ -80,6 +81,8 @@ void open_standard_descriptors() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ::mallopt(M_TOP_PAD, 1 << 20);         // one brk(2) instead of twenty
+  ::mallopt(M_MMAP_THRESHOLD, 8 << 20);  // a JSON document's memory is used again for the next one
   open_standard_descriptors();
   int at = find_verb(argc, argv);
   for (int i = 1; i < at; ++i) {

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -41,7 +40,6 @@ class SessionData {
   explicit SessionData(std::string path) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
     for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
-    check(::chmod((path_ + "/fs/upper").c_str(), 0755), "open the root of the session to its users");
   }
   ~SessionData() {
     try {
@@ -184,7 +182,8 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   bool keeps_log = !flags.rm || flags.detach;
   events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent) : events::Writer(source, parent);
   supervise::Request request;
-  request.plan = plan.sandbox;
+  request.state = new_state(id, plan, rootfs, flags, config);
+  request.plan = std::move(plan.sandbox);
   request.plan.process.env.push_back("TRACEPARENT=" + events.traceparent());
   request.cgroups = context.cgroups();
   request.policy = plan.policy;
@@ -193,7 +192,6 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   request.wall_ms = plan.wall_ms;
   request.output_bytes = plan.output_bytes;
   request.interactive = flags.interactive && !flags.detach;
-  request.state = new_state(id, plan, rootfs, flags, config);
   if (!raw) {
     events.add(std::make_unique<supervise::OutputSink>(out));
     request.sinks.push_back(&out);
@@ -215,6 +213,15 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     }
     session::sweep(context.directories(), context.cgroups());
   };
+
+  if (flags.rm)
+    request.on_killed = [&] {
+      // Half a millisecond of an ext4's work beside the kernel's own. A dying process may still write: what it does goes at the end.
+      try {
+        for (const std::string& path : {data.path() + "/fs", context.directories().generated(id)}) remove_tree(path);
+      } catch (const SystemError&) {
+      }
+    };
 
   std::optional<supervise::RawMode> raw_mode;
   if (flags.terminal && flags.interactive && !flags.detach) raw_mode.emplace(0);

@@ -187,6 +187,7 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
   for (const std::string& file : env_files) read_env_file(file, config, wrong);
   for (const std::string& text : env) read_variable(text, "--env", config, wrong);
   for (const std::string& text : security) read_security(text, config, wrong);
+  config.remove = rm;
   for (const std::string& text : labels) {
     std::size_t equals = text.find('=');
     config.labels[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
+
+#include <rapidjson/error/en.h>
+#include <rapidjson/reader.h>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/fd.h"
@@ -24,63 +26,37 @@ bool is_word(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
 }
 
-// "[json.exception.parse_error.101] parse error at line 2, column 8: syntax error while ..." -> "syntax error while ..."
-std::string reason_of(const char* what) {
-  std::string text = what;
-  if (std::size_t bracket = text.find("] "); bracket != std::string::npos) text.erase(0, bracket + 2);
-  if (text.rfind("parse error at ", 0) == 0) text.erase(0, std::min(text.find(": "), text.size() - 2) + 2);
-  // It repeats the text it stumbled over, whatever is in it.
-  if (std::size_t read = text.find("; last read: "); read != std::string::npos) text.erase(read);
-  constexpr std::size_t kLongest = 300;  // a number too large is repeated with all its digits
-  return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
-}
-
 }  // namespace
 
-/// What nlohmann's parser calls; it keeps its own state in a vector<bool>, so depth costs it nothing, and DOMs of its own
-/// are never made. Returning false ends the parse at once.
+/// What RapidJSON's reader calls: a DOM of its own is never made. Returning false ends the parse at once.
 class Builder {
  public:
-  Builder(Document& document, std::string_view text) : document_(document), text_(text), at_(document.texts_.get()) {}
+  explicit Builder(Document& document) : document_(document) {}
 
-  bool null() { return add(Kind::Null); }
-  bool boolean(bool value) { return add(Kind::Bool, value); }
-  bool number_integer(std::int64_t value) { return add(Kind::Integer, static_cast<std::uint64_t>(value)); }
-  bool number_unsigned(std::uint64_t value) { return add(Kind::Unsigned, value); }
-  bool number_float(double, const std::string&) { return add(Kind::Real); }
-  bool string(std::string& value) {
-    std::string_view kept = keep(value);
+  bool Null() { return add(Kind::Null); }
+  bool Bool(bool value) { return add(Kind::Bool, value); }
+  bool Int(int value) { return Int64(value); }
+  bool Uint(unsigned value) { return Uint64(value); }
+  bool Int64(std::int64_t value) { return add(Kind::Integer, static_cast<std::uint64_t>(value)); }
+  bool Uint64(std::uint64_t value) { return add(Kind::Unsigned, value); }
+  bool Double(double) { return add(Kind::Real); }
+  bool RawNumber(const char*, unsigned, bool) { return false; }  // not asked for
+  bool String(const char* text, unsigned size, bool) {
     add(Kind::Text);
-    nodes().back().text = kept;
+    nodes().back().text = {text, size};
     return true;
   }
-  bool binary(std::vector<std::uint8_t>&) { return false; }  // not in text
-  bool start_object(std::size_t) { return open(Kind::Object); }
-  bool start_array(std::size_t) { return open(Kind::Array); }
-  bool end_object() { return !repeats_a_key() && close(); }
-  bool end_array() { return close(); }
-  bool key(std::string& value) {
-    key_ = keep(value);
+  bool StartObject() { return open(Kind::Object); }
+  bool StartArray() { return open(Kind::Array); }
+  bool EndObject(unsigned) { return !repeats_a_key() && close(); }
+  bool EndArray(unsigned) { return close(); }
+  bool Key(const char* text, unsigned size, bool) {
+    key_ = {text, size};
     return true;
-  }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
-    std::size_t at = std::min(position ? position - 1 : 0, text_.size());
-    std::string_view before = text_.substr(0, at);
-    std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
-    int line = 1 + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
-    document_.wrong_.add({document_.name_, line, static_cast<int>(at - line_start) + 1}, "{}", reason_of(error.what()));
-    return false;
   }
 
  private:
   std::vector<Node>& nodes() { return document_.nodes_; }
-
-  std::string_view keep(const std::string& value) {
-    std::memcpy(at_, value.data(), value.size());
-    std::string_view kept(at_, value.size());
-    at_ += value.size();
-    return kept;
-  }
 
   bool add(Kind kind, std::uint64_t bits = 0) {
     Node node;
@@ -137,8 +113,6 @@ class Builder {
 
   static constexpr std::uint32_t kFew = 16;
   Document& document_;
-  std::string_view text_;
-  char* at_;
   std::string_view key_;
   std::vector<std::uint32_t> open_;
   std::vector<std::string_view> keys_;
@@ -150,10 +124,31 @@ Document::Document(std::string_view text, std::string name, Diagnostics& wrong)
     wrong_.add({name_}, "is larger than {} bytes", kLargestText);
     return;
   }
-  texts_ = std::make_unique_for_overwrite<char[]>(text.size());
+  texts_ = std::make_unique_for_overwrite<char[]>(text.size() + 1);
   nodes_.reserve(text.size() / 16);
-  Builder builder(*this, text);
-  good_ = nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder);
+  // The reader takes a zero for the end: what follows one would go unseen.
+  if (std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    complain_at(text, zero, "holds a zero byte");
+    return;
+  }
+  Builder builder(*this);
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark
+  std::memcpy(texts_.get(), text.data(), text.size());
+  texts_[text.size()] = 0;
+  rapidjson::InsituStringStream stream(texts_.get());  // strings are unescaped where they stand
+  rapidjson::Reader reader;
+  // It recurses, but no deeper than the builder lets it.
+  rapidjson::ParseResult result = reader.Parse<rapidjson::kParseInsituFlag | rapidjson::kParseValidateEncodingFlag>(stream, builder);
+  good_ = !result.IsError();
+  if (!good_ && result.Code() != rapidjson::kParseErrorTermination)  // the builder has said why
+    complain_at(text, result.Offset(), rapidjson::GetParseError_En(result.Code()));
+}
+
+void Document::complain_at(std::string_view text, std::size_t at, const char* reason) {
+  std::string_view before = text.substr(0, at);
+  std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
+  int line = 1 + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+  wrong_.add({name_, line, static_cast<int>(before.size() - line_start) + 1}, "{}", reason);
 }
 
 std::string Document::name_of(std::uint32_t node) const {

@@ -153,6 +153,7 @@ class Document {
   friend class Children;
   friend class Builder;
   std::string name_of(std::uint32_t node) const;
+  void complain_at(std::string_view text, std::size_t at, const char* reason);
 
   std::string name_;
   Diagnostics& wrong_;

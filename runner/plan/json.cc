@@ -95,6 +95,7 @@ std::string to_json(const SessionPlan& plan) {
   if (p.root.overlay) {
     root["generated"] = p.root.overlay->generated;
     put(root, "lower", p.root.overlay->lower);
+    root["lasting"] = p.root.overlay->lasting;
     root["upper"] = p.root.overlay->upper;
     put(root, "lower_uids", ids(p.root.overlay->lower_ids.uids));
   }

@@ -93,7 +93,7 @@ class Supervisor {
 
   isolate::Sandbox start_sandbox() {
     auto [ours, theirs] = socket_pair();
-    Fd init = isolate::open_sealed(request_.init_program);
+    Fd init = isolate::open_sealed(request_.init_program, request_.plan.ids);
     Fd nothing = open_file("/dev/null", O_RDWR);
     isolate::StartOptions options;
     options.cgroups = request_.cgroups;
@@ -327,6 +327,7 @@ class Supervisor {
   Verdict end(isolate::Sandbox& sandbox) {
     // The pid namespace ends with its first process: wait() returns when every process inside is gone.
     sandbox.child().signal(SIGKILL);
+    request_.on_killed();
     sandbox.child().wait();
     // It may have told of the program's end just before.
     if (!ending_.exit && !ending_.timed_out && !ending_.fork_bomb)

@@ -29,6 +29,8 @@ struct Request {
   Output* raw_errors = nullptr;    // and those of its stderr
   std::vector<Output*> sinks;      // what the events' sinks write to: when one is full, the program waits
   std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
+  /// Every process has been killed, and the kernel takes the sandbox down: what the caller does meanwhile costs no time.
+  std::function<void()> on_killed = [] {};
 };
 
 /// The whole life of a session. Its last event is session.ended, whatever happens.
