@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "isolate/birth.h"
 #include "isolate/execute.h"
 #include "isolate/link.h"
 #include "isolate/namespaces.h"
@@ -44,7 +45,6 @@ int different_namespaces(pid_t pid) {
     if (options.die_with_parent) die_with_parent();
     ::umask(022);
     reset_signals();
-    ::prctl(PR_SET_DUMPABLE, 0);                  // before the sandbox can see us: CVE-2016-9962
     link.expect(Signal::Go);                      // we are in the cgroups
 
     stage = Stage::Namespaces;
@@ -79,6 +79,7 @@ int different_namespaces(pid_t pid) {
       for (const Filter& filter : options.filters) load_filter(filter);
 
     stage = Stage::Exec;
+    link.send(Signal::Step);
     execute_through(options.exec_program, link.fd(), program, process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);
@@ -99,17 +100,17 @@ Joined join(const Process& process, const JoinOptions& options) {
     if (parents_share) check(::setns(options.pidfd, parents_share), "join the namespaces of process {}", options.pid);
 
     stage = Stage::Clone;
+    std::optional<Birth> birth(std::in_place, process.oom_score_adj);
     Child child = clone_process(0, options.cgroup ? options.cgroup->v2_fd() : -1);
     if (child.pid() == 0) {
       ours.close();
       become_joined(process, options, namespaces & ~parents_share, std::move(theirs));
     }
+    birth.reset();
     theirs.close();
 
     stage = Stage::Start;
     if (options.cgroup) options.cgroup->place_v1(child.pid());
-    if (process.oom_score_adj)
-      write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*process.oom_score_adj));
     ours.send(Signal::Go);
     Fd terminal;
     if (process.terminal) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));

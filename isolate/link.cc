@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 
@@ -17,6 +18,16 @@ namespace {
 constexpr const char* kStageNames[] = {"prepare", "clone",   "start",    "namespaces", "root",    "hooks",
                                        "devices", "network", "terminal", "privileges", "seccomp", "exec"};
 constexpr char kSeparator = '\0';
+
+// Empty at the end of the stream, and when nothing came in the time that the socket allows.
+std::optional<Message> receive_or_end(int fd) {
+  try {
+    return receive_message(fd);
+  } catch (const SystemError& error) {
+    if (error.code() != EAGAIN) throw;
+    return std::nullopt;
+  }
+}
 
 std::string hint_for(Stage stage, int code) {
   if (stage == Stage::Clone && code == EPERM)
@@ -56,19 +67,22 @@ void Link::send(Signal signal, const std::string& text, const std::vector<int>& 
 Message Link::receive() {
   auto message = receive_message(fd_.get());
   if (!message) throw SetupError({Stage::Start, 0, {}, "the process died during its set-up", {}});
-  if (message->bytes[0] != static_cast<char>(Signal::Error)) return std::move(*message);
+  if (message->bytes[0] == static_cast<char>(Signal::Error)) refuse(message->bytes, true);
+  return std::move(*message);
+}
 
+void Link::refuse(const std::string& error, bool trusted) {
   std::vector<std::string> fields(1);
-  for (char c : message->bytes.substr(1))
+  for (char c : error.substr(1))
     if (c == kSeparator) fields.emplace_back();
-    else fields.back() += c;
+    else fields.back() += trusted || std::isprint(static_cast<unsigned char>(c)) ? c : '?';
   fields.resize(4);
-  // Once it has given up its privileges, the other side may be under the sandbox's control: nothing it says is taken on trust.
   auto number = [](const std::string& text, int most) { return std::clamp(std::atoi(text.c_str()), 0, most); };
-  auto stage = static_cast<Stage>(number(fields[0], static_cast<int>(Stage::Exec)));
+  auto stage = trusted ? static_cast<Stage>(number(fields[0], static_cast<int>(Stage::Exec))) : Stage::Exec;
   int code = number(fields[1], 4095);
-  if (fields[3].empty()) fields[3] = fmt::format("exec {}: {}", fields[2], std::strerror(code));  // runner-exec knows no texts
-  throw SetupError({stage, code, fields[2], fields[3], hint_for(stage, code)});
+  // runner-exec knows no texts; and where it may be another that speaks, we take none.
+  std::string cause = trusted ? fields[3] : fmt::format("exec {}: {}", fields[2], std::strerror(code));
+  throw SetupError({stage, code, fields[2], cause, hint_for(stage, code)});
 }
 
 Message Link::expect(Signal signal) {
@@ -79,11 +93,14 @@ Message Link::expect(Signal signal) {
 }
 
 void Link::expect_end() {
-  char byte;
-  ssize_t got;
-  do got = ::recv(fd_.get(), &byte, 1, MSG_PEEK);
-  while (got == -1 && errno == EINTR);
-  if (got > 0) receive();  // throws: after Ready the other side has only errors to tell
+  bool trusted = true;
+  timeval patience{2, 0};
+  for (std::optional<Message> message; (message = receive_or_end(fd_.get())); ) {
+    if (message->bytes[0] == static_cast<char>(Signal::Error)) refuse(message->bytes, trusted);
+    if (message->bytes[0] != static_cast<char>(Signal::Step) || !trusted) return;
+    trusted = false;
+    check(::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), "limit the wait for execve");
+  }
 }
 
 void Link::report(Stage stage, const std::exception& error) noexcept {

@@ -10,6 +10,7 @@
 //                              ◀────── Ready  everything is done but seccomp and exec (a session's init goes on at once)
 //   `create` leaves here; `start` connects to the gate and speaks on from there
 //                              Exec ───────▶ startContainer hooks; filter; execve
+//                              ◀─────── Step  runner-exec is next, which the sandbox can look into: what comes now is not trusted
 //                              ◀── (closed)   by execve; or Error, at any time
 #pragma once
 
@@ -23,7 +24,7 @@
 
 namespace isolate {
 
-enum class Signal : char { Go = 'G', Rooted = 'R', Pivot = 'P', Terminal = 'T', Ready = 'Y', Exec = 'X', Error = 'E' };
+enum class Signal : char { Go = 'G', Rooted = 'R', Pivot = 'P', Terminal = 'T', Ready = 'Y', Exec = 'X', Step = 'S', Error = 'E' };
 
 /// Where a set-up was when it failed; the names are part of the events.
 enum class Stage { Prepare, Clone, Start, Namespaces, Root, Hooks, Devices, Network, Terminal, Privileges, Seccomp, Exec };
@@ -57,7 +58,8 @@ class Link {
   void send(Signal signal, const std::string& text = {}, const std::vector<int>& fds = {});
   /// Throws SetupError when the other side reports a failure, or is gone.
   sys::Message expect(Signal signal);
-  /// Returns when the other side has closed its end: by a successful execve, or by its death.
+  /// Returns when the other side has closed its end: by a successful execve, or by its death. A container can take a copy of that
+  /// end out of runner-exec and keep it open: 2 s after Step the program counts as started.
   void expect_end();
   void report(Stage stage, const std::exception& error) noexcept;  ///< best effort: nobody may be listening
 
@@ -66,6 +68,7 @@ class Link {
 
  private:
   sys::Message receive();
+  [[noreturn]] static void refuse(const std::string& error, bool trusted);
   sys::Fd fd_;
 };
 

@@ -26,8 +26,9 @@ constexpr unsigned MFD_EXEC = 0x10;  // since Linux 6.3, where vm.memfd_noexec c
 
 // Empty where the host forbids programs in memory: vm.memfd_noexec=2.
 Fd copy_to_memory(const Fd& file, off_t size, const std::string& path) {
-  Fd memory(::memfd_create("runner", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
-  if (!memory && errno == EINVAL) memory = Fd(::memfd_create("runner", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  std::string name = path.substr(path.rfind('/') + 1);
+  Fd memory(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC));
+  if (!memory && errno == EINVAL) memory = Fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory && errno == EACCES) return memory;
   check(memory.get(), "make a memory file");
   while (size > 0) size -= check(::sendfile(memory.get(), file.get(), nullptr, static_cast<std::size_t>(size)), "copy {}", path);

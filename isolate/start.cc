@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include "isolate/birth.h"
 #include "isolate/child.h"
 #include "isolate/hooks.h"
 #include "isolate/ids.h"
@@ -45,18 +46,21 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
 
     stage = Stage::Clone;
     PidNamespaceOfChildren joined(plan, handles.joins);            // a pid namespace is joined before the clone, or never
+    std::optional<Birth> birth;
+    if (!plan.makes(NamespaceKind::User)) birth.emplace(plan.process.oom_score_adj);  // else its id maps could not be written by a user
     Child child = clone_process(new_namespaces(plan), cgroup.v2_fd());
     if (child.pid() == 0) {
       ours.close();
       become_program(plan, std::move(handles), std::move(theirs));
     }
+    birth.reset();
     joined.leave();
     theirs.close();                                                // so that end-of-stream can only mean the child
 
     stage = Stage::Start;
     if (plan.makes(NamespaceKind::User)) write_id_maps(child.pid(), plan.ids, plan.privileged_start);
     cgroup.place_v1(child.pid());
-    if (plan.process.oom_score_adj)
+    if (plan.process.oom_score_adj && plan.makes(NamespaceKind::User))
       write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*plan.process.oom_score_adj));
     ours.send(Signal::Go);
     options.on_born(child.pid());

@@ -36,6 +36,15 @@ void exchange(const Words& words) {
   for (;;) ::renameat2(AT_FDCWD, words.at(0).c_str(), AT_FDCWD, words.at(1).c_str(), RENAME_EXCHANGE);
 }
 
+// What a descriptor leads to; a file in memory is written to as well.
+std::string what_is(int fd) {
+  char path[64], target[256] = {};
+  ::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  if (::readlink(path, target, sizeof target - 1) < 0) return "?";
+  if (std::string(target).rfind("/memfd:", 0) == 0 && ::write(fd, "x", 1) == 1) say("overwritten", target);
+  return target;
+}
+
 // MS: looks at whatever process appears in this pid namespace (CVE-2016-9962, CVE-2019-5736): says what could be opened of it.
 void hunt(const Words& words) {
   long left = number(words, 0, 2000);
@@ -63,14 +72,14 @@ void hunt(const Words& words) {
         int taken = ::open(path, O_PATH);
         if (taken < 0) continue;
         ++opened;
-        say("took", std::string(name, strcspn(name, "\n")) + " " + std::to_string(fd));
+        say("took", std::string(name, strcspn(name, "\n")) + " " + what_is(taken));
         ::close(taken);
       }
       ::snprintf(path, sizeof path, "/proc/%d/exe", pid);
       int exe = ::open(path, O_WRONLY);
       if (exe >= 0 || (exe = ::open(path, O_RDWR)) >= 0) {
         ++written;
-        say("writable", name);
+        say("writable", what_is(exe));
         ::close(exe);
       }
       // A program that runs cannot be written to; what it was started from can be held until it has ended.
@@ -84,7 +93,7 @@ void hunt(const Words& words) {
       int second = ::open(path, O_WRONLY);
       if (second >= 0) {
         ++written;
-        say("writable", name);
+        say("writable", what_is(second));
         ::close(second);
         ::close(std::exchange(file, -1));
       }

@@ -87,12 +87,14 @@ TEST_SUITE("holes of exec") {
     std::string out = tests::read(container / "out");
     CAPTURE(out);
     CHECK(facts_of({0, out, ""})["seen"] != "0");  // it did see them
-    CHECK(lines_with(out, "took=").empty());       // and got no descriptor of any
+    // Of runner-exec it may see the link, whose worst use is a delay of two seconds; of what was before, nothing.
+    for (const std::string& line : lines_with(out, "took=")) CHECK_MESSAGE(line.find(" socket:[") != std::string::npos, line);
     for (const std::string& line : lines_with(out, "writable=")) {
-      bool own = line.find("true") != std::string::npos ||
-                 line.find("busybox") != std::string::npos;  // of the container's own image
-      CHECK_MESSAGE(own, line);
+      bool own = line.find("=/bin/") != std::string::npos;  // of the container's own image
+      bool sealed = line.find("=/memfd:runner-exec") != std::string::npos;
+      CHECK_MESSAGE((own || sealed), line);
     }
+    CHECK(lines_with(out, "overwritten=").empty());
     CHECK(victim.untouched());
   }
 
