@@ -147,6 +147,22 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   return group;
 }
 
+void Cgroup::make_room(const CgroupHost& host) {
+  if (!v2_ || host.v2_controllers.empty()) return;
+  std::string leaf = v2_path_ + "/init/cgroup.procs";
+  if (::mkdir((v2_path_ + "/init").c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make cgroup {}", v2_path_ + "/init");
+  // Again while there are some: a process may fork while it is moved.
+  for (std::string pids; !(pids = read_file(v2_path_ + "/cgroup.procs")).empty();) {
+    for (const std::string& pid : words_of(pids)) {
+      try {
+        write_file(leaf, pid);
+      } catch (const SystemError& error) {
+        if (error.code() != ESRCH) throw;  // it has ended
+      }
+    }
+  }
+}
+
 Cgroup Cgroup::open(const std::string& path, const CgroupHost& host) {
   Cgroup group;
   if (path.empty()) return group;

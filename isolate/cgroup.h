@@ -60,6 +60,9 @@ class Cgroup {
 
   void place(pid_t pid) const;      ///< into the v1 groups, and the v2 one when it was not born there
   void place_v1(pid_t pid) const;   ///< into the v1 groups only
+  /// Moves all processes into a group "init" below, so that groups beside that one can have limits of their own: cgroup v2 wants
+  /// processes only in leaves. Does nothing where the limits are set through v1.
+  void make_room(const CgroupHost& host);
   void update(const Limits& limits);
   void freeze(bool frozen) const;   ///< returns once the request is made
   bool frozen() const;

@@ -1,59 +1,27 @@
-// runner-init: PID 1 of a session. Starts the program that the supervisor names, forwards signals to it, reaps what is
-// orphaned, and dies with its supervisor. It holds no secret and no capability but KILL, SETGID and SETUID.
+// runner-init: PID 1 of a session. Starts the programs that the supervisor names and holds their streams (protocol.h), reaps
+// what is orphaned, and dies with its supervisor. It holds no secret and no capability but KILL, SETGID and SETUID.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <deque>
+#include <map>
 
 #include "isolate/execute.h"
+#include "isolate/init/call.h"
 #include "isolate/init/protocol.h"
-#include "isolate/link.h"
-#include "isolate/privileges.h"
-#include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
-#include "isolate/sys/socket.h"
-#include "isolate/terminal.h"
 
 namespace isolate::init {
 
 using namespace sys;
 
 namespace {
-
-[[noreturn]] void become_workload(const SpawnRequest& request, const std::vector<Fd>& stdio, TerminalPair terminal, Link link) noexcept {
-  Stage stage = Stage::Terminal;
-  const Process& process = request.process;
-  try {
-    reset_signals();
-    ::umask(022);
-    for (int i = 0; i < 3; ++i) check(::dup2(stdio[static_cast<std::size_t>(i)].get(), i), "set standard descriptor {}", i);
-    ::setsid();
-    if (terminal.slave) take_terminal(terminal.slave.get());
-
-    stage = Stage::Privileges;
-    become_user(process, process.capabilities, false);
-    forbid_new_privileges();
-    enter_directory(process.cwd);
-    std::string program = find_program(process.argv, process.env);
-
-    stage = Stage::Seccomp;
-    close_from(3, {link.fd()});
-    for (const Filter& filter : request.filters) load_filter(filter);  // last: it may forbid everything above
-
-    stage = Stage::Exec;
-    execute(program, process.argv, process.env);
-  } catch (const std::exception& error) {
-    link.report(stage, error);
-  }
-  ::_exit(125);
-}
 
 class Init {
  public:
@@ -65,52 +33,98 @@ class Init {
   }
 
   void run() {
-    for (;;) {
-      pollfd wait[2] = {{kControl, POLLIN, 0}, {signals_.get(), POLLIN, 0}};
-      if (::poll(wait, 2, -1) == -1 && errno != EINTR) fail(errno, "wait for the supervisor");
-      if (wait[1].revents) take_signals();
-      if (wait[0].revents) {
-        auto message = receive_message(kControl);
-        if (!message) return;  // the supervisor is gone
-        obey(*message);
+    std::vector<pollfd> wait;
+    while (!over_) {
+      wait.assign({{kControl, static_cast<short>(blocked_ ? POLLIN | POLLOUT : POLLIN), 0}, {signals_.get(), POLLIN, 0}});
+      std::vector<std::pair<Call*, std::size_t>> places;
+      for (auto& [number, call] : calls_) {
+        places.emplace_back(&call, wait.size());
+        call.wait_for(wait);
       }
+      if (::poll(wait.data(), wait.size(), -1) == -1 && errno != EINTR) fail(errno, "wait for the supervisor");
+      for (auto [call, place] : places) call->ready(wait.data() + place);
+      if (wait[1].revents) take_signals();
+      if (wait[0].revents & (POLLIN | POLLHUP)) hear_supervisor();
+      flush();
     }
   }
 
  private:
-  void obey(Message& message) {
-    if (message.bytes == "spawn") return spawn(message.fds);
-    if (message.bytes.rfind("signal ", 0) == 0) return forward(std::atoi(message.bytes.c_str() + 7));
+  struct Waiting {
+    Frame frame;
+    std::string bytes;
+    std::vector<Fd> fds;
+  };
+
+  // Output waits in its ring when the socket is full. All else is short and waits here, so that control never does.
+  bool send(const Frame& frame, std::string_view bytes, const std::vector<int>& fds) {
+    bool bulk = frame.kind == Kind::Output || frame.kind == Kind::Again;
+    if (bulk && (blocked_ || !outbox_.empty())) return false;
+    bool sent = !blocked_ && outbox_.empty() && send_frame(kControl, frame, bytes, fds, true);
+    blocked_ = blocked_ || !sent;
+    if (!sent && !bulk) {
+      outbox_.push_back({{frame.kind, frame.stream, frame.call, frame.offset, {}, {}}, std::string(bytes), {}});
+      for (int fd : fds) outbox_.back().fds.emplace_back(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "keep a descriptor"));
+    }
+    return sent || !bulk;
   }
 
-  void spawn(std::vector<Fd>& fds) {
-    auto [ours, theirs] = Link::make();
-    try {
-      SpawnRequest request = decode_spawn(read_file(fmt::format("/proc/self/fd/{}", fds.at(0).get())));
-      fds.erase(fds.begin());
-      TerminalPair terminal;
-      if (request.process.terminal)
-        terminal = open_terminal(open_dir("/").get(), *request.process.terminal, request.process.uid);
-      Fd master = std::move(terminal.master);
-      Child child = clone_process(0);
-      if (child.pid() == 0) {
-        master.close();
-        ours.close();
-        become_workload(request, fds, std::move(terminal), std::move(theirs));
+  void flush() {
+    blocked_ = false;
+    while (!outbox_.empty() && !blocked_) {
+      Waiting& first = outbox_.front();
+      std::vector<int> fds;
+      for (const Fd& fd : first.fds) fds.push_back(fd.get());
+      if (send_frame(kControl, first.frame, first.bytes, fds, true)) outbox_.pop_front();
+      else blocked_ = true;
+    }
+    for (auto& [number, call] : calls_) {
+      call.pump();
+      // The session ends with its program, and the kernel ends all else with us.
+      if (call.told() && call.last() && outbox_.empty()) over_ = true;
+    }
+  }
+
+  void hear_supervisor() {
+    while (!over_) {
+      try {
+        auto frame = receive_frame(kControl, true);
+        if (!frame) over_ = true;  // the supervisor is gone
+        else obey(*frame);
+      } catch (const SystemError& error) {
+        if (error.code() == EAGAIN) return;
+        throw;
       }
-      theirs.close();
-      terminal.slave.close();
-      workload_ = child.release();  // reaped below, with all others
-      ours.expect_end();
-      std::vector<int> sent;
-      if (master) sent.push_back(master.get());
-      send_message(kControl, fmt::format("started {}", workload_), sent);
-    } catch (const SetupError& error) {
-      const SetupFailure& f = error.failure();
-      send_message(kControl, fmt::format("failed {} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause));
+    }
+  }
+
+  void obey(Frame& frame) {
+    auto known = calls_.find(frame.call);
+    if (frame.kind == Kind::Spawn) return known == calls_.end() ? spawn(frame) : known->second.announce();
+    if (known == calls_.end()) return;  // it is over and forgotten
+    Call& call = known->second;
+    switch (frame.kind) {
+      case Kind::Go: return call.go();
+      case Kind::Input: return call.input(frame.bytes);
+      case Kind::EndInput: return call.end_input();
+      case Kind::Resize: return call.resize(frame.offset);
+      case Kind::Signal: return call.signal(static_cast<int>(frame.offset));
+      case Kind::Acknowledge: return call.acknowledge(frame.stream, frame.offset);
+      case Kind::Replay: return call.replay(frame.stream, frame.offset, frame.bytes);
+      case Kind::Forget: calls_.erase(known); return;
+      default: return;
+    }
+  }
+
+  void spawn(Frame& frame) {
+    try {
+      SpawnRequest request = decode_spawn(read_file(fmt::format("/proc/self/fd/{}", frame.fds.at(0).get())));
+      frame.fds.clear();
+      calls_.try_emplace(frame.call, frame.call, request, frame.stream,
+                         [this](const Frame& f, std::string_view bytes, const std::vector<int>& fds) { return send(f, bytes, fds); });
     } catch (const std::exception& error) {
       SetupFailure f = describe(Stage::Start, error);
-      send_message(kControl, fmt::format("failed {} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause));
+      send({Kind::Failed, 0, frame.call, 0, {}, {}}, fmt::format("{} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause), {});
     }
   }
 
@@ -118,28 +132,22 @@ class Init {
     signalfd_siginfo info;
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
       if (info.ssi_signo == SIGCHLD) reap();
-      else forward(static_cast<int>(info.ssi_signo));
+      // What is sent to PID 1 is meant for the program, as with docker.
+      else if (auto program = calls_.find(0); program != calls_.end()) program->second.signal(static_cast<int>(info.ssi_signo));
     }
-  }
-
-  // To the program, as docker does; on a terminal its driver tells the others.
-  void forward(int number) {
-    if (workload_ > 0) ::kill(workload_, number);
   }
 
   void reap() {
     int status;
-    for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      if (pid != workload_) continue;
-      workload_ = 0;
-      send_message(kControl, fmt::format("exited {} {}", WIFEXITED(status) ? WEXITSTATUS(status) : 0,
-                                         WIFSIGNALED(status) ? WTERMSIG(status) : 0));
-      ::_exit(0);  // the session ends with its program, and the kernel ends all else with us
-    }
+    for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;)
+      for (auto& [number, call] : calls_)
+        if (call.pid() == pid) call.reaped({WIFEXITED(status) ? WEXITSTATUS(status) : 0, WIFSIGNALED(status) ? WTERMSIG(status) : 0});
   }
 
   Fd signals_;
-  pid_t workload_ = 0;
+  std::map<std::uint32_t, Call> calls_;
+  std::deque<Waiting> outbox_;
+  bool blocked_ = false, over_ = false;
 };
 
 }  // namespace

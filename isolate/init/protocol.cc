@@ -3,12 +3,13 @@
 #include <cstring>
 
 #include "isolate/sys/error.h"
+#include "isolate/sys/socket.h"
 
 namespace isolate::init {
 
 namespace {
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
 
 // Numbers as 8 bytes, texts and lists behind their length: both ends are the same build on the same machine.
 struct Writer {
@@ -59,7 +60,33 @@ struct Reader {
   }
 };
 
+#pragma pack(push, 1)
+struct Header {
+  std::uint8_t kind, stream;
+  std::uint16_t version;
+  std::uint32_t call;
+  std::uint64_t offset;
+};
+#pragma pack(pop)
+
 }  // namespace
+
+bool send_frame(int socket, const Frame& frame, std::string_view bytes, const std::vector<int>& fds, bool dont_wait) {
+  Header header{static_cast<std::uint8_t>(frame.kind), frame.stream, kVersion, frame.call, frame.offset};
+  std::string_view parts[] = {{reinterpret_cast<const char*>(&header), sizeof header}, bytes};
+  return sys::send_parts(socket, parts, fds, dont_wait);
+}
+
+std::optional<Frame> receive_frame(int socket, bool dont_wait) {
+  auto message = sys::receive_message(socket, dont_wait);
+  if (!message) return std::nullopt;
+  Header header;
+  if (message->bytes.size() < sizeof header) sys::fail(EPROTO, "read a frame (it is cut short)");
+  std::memcpy(&header, message->bytes.data(), sizeof header);
+  if (header.version != kVersion) sys::fail(EPROTO, "read a frame (it is of another version of runner)");
+  message->bytes.erase(0, sizeof header);
+  return Frame{static_cast<Kind>(header.kind), header.stream, header.call, header.offset, std::move(message->bytes), std::move(message->fds)};
+}
 
 std::string encode(const SpawnRequest& request) {
   const Process& p = request.process;

@@ -1,24 +1,63 @@
-// What the supervisor and runner-init (PID 1 of a session) say to each other, one SOCK_SEQPACKET message each:
+// What the supervisor and runner-init (PID 1 of a session) say to each other, one SOCK_SEQPACKET message each. A call is a process
+// that the supervisor asked for, with its three streams or its terminal; it chooses the number. Call 0 is the session's program.
 //
-//   supervisor                              runner-init
-//   spawn + {request, stdin, stdout, stderr} ─▶
-//                                           ◀─ started PID [+ {terminal master}]   or   failed STAGE ERRNO PATH TEXT
-//   signal N ───────────────────────────────▶  to the program, or to its process group on a terminal
-//                                           ◀─ exited CODE SIGNAL
-//   (closed) ───────────────────────────────▶  kills everything and ends
+//   supervisor                          runner-init
+//   Spawn N + request ────────────────▶ makes streams and process; a number that is known already is only answered for
+//                                     ◀── Born N + pidfd            the process waits, for its cgroup      (Spawn asks for it: kAwaitGo)
+//   Go N ──────────────────────────────▶
+//                                     ◀── Started N (offset: pid inside)  or  Failed N (text: STAGE ERRNO PATH, a zero, CAUSE)
+//                                     ◀── Output N, stream, offset, bytes     no more than the ring holds beyond what was acknowledged
+//   Acknowledge N, stream, offset ─────▶ what lies before may go; a terminal's ring keeps it as long as there is room
+//   Input N, offset, bytes ────────────▶
+//                                     ◀── Acknowledge N, 0, offset    so much of the input has reached the process
+//   EndInput N / Resize N / Signal N ──▶ offset: rows << 16 | columns / number
+//   Replay N, stream, offset ──────────▶ text: who asks
+//                                     ◀── Replayed N, stream, offset, text; then Again frames up to what was sent already
+//                                     ◀── Exited N (offset: code << 8 | signal), behind the last byte that it wrote
+//   Forget N ──────────────────────────▶
+//   (closed) ──────────────────────────▶ kills everything and ends
 //
-// The request lies in a memory file, since arguments and environment may be larger than a message.
+// Offsets make a lost connection harmless: whoever connects again asks from where it was. The request lies in a memory file, since
+// arguments and environment may be larger than a message.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "isolate/plan.h"
 #include "isolate/seccomp.h"
+#include "isolate/sys/fd.h"
 
 namespace isolate::init {
 
 inline constexpr int kControl = 3;  // the descriptor on which runner-init finds its socket
+
+enum class Kind : std::uint8_t {
+  Spawn, Go, Input, EndInput, Resize, Signal, Acknowledge, Replay, Forget,     // to runner-init; Acknowledge both ways
+  Born, Started, Failed, Output, Exited, Replayed, Again,                      // from it
+};
+
+constexpr std::uint8_t kAwaitGo = 1, kKeepInput = 2, kLast = 4;  // of Spawn, in `stream`; kLast: PID 1 ends with this call
+constexpr std::size_t kLargestPiece = 60 << 10;                  // bytes in one Output or Input
+constexpr std::size_t kPipeRing = 256 << 10;                     // of a pipe: what may be under way
+constexpr std::size_t kTerminalRing = 1 << 20;                   // of a terminal: what a later viewer can see again
+
+struct Frame {
+  Kind kind = Kind::Spawn;
+  std::uint8_t stream = 0;   // 0 stdin, 1 stdout or the terminal, 2 stderr
+  std::uint32_t call = 0;
+  std::uint64_t offset = 0;
+  std::string bytes;
+  std::vector<sys::Fd> fds;
+};
+
+/// False when the socket is full and `dont_wait` was asked for. Throws when the other end is gone.
+bool send_frame(int socket, const Frame& frame, std::string_view bytes, const std::vector<int>& fds = {}, bool dont_wait = false);
+/// Empty at the end of the stream; with `dont_wait` a frame that is not there yet is EAGAIN.
+std::optional<Frame> receive_frame(int socket, bool dont_wait = false);
 
 struct SpawnRequest {
   Process process;

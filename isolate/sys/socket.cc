@@ -37,13 +37,14 @@ std::pair<Fd, Fd> socket_pair() {
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
-void send_message(int socket, const std::string& bytes, const std::vector<int>& fds) {
+bool send_parts(int socket, std::span<const std::string_view> parts, const std::vector<int>& fds, bool dont_wait) {
   if (fds.size() > kMostFds) fail(E2BIG, "send {} descriptors", fds.size());
-  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  std::vector<iovec> pieces;
+  for (std::string_view part : parts) pieces.push_back({const_cast<char*>(part.data()), part.size()});
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)] = {};
   msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
+  header.msg_iov = pieces.data();
+  header.msg_iovlen = pieces.size();
   if (!fds.empty()) {
     header.msg_control = control;
     header.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
@@ -54,15 +55,22 @@ void send_message(int socket, const std::string& bytes, const std::vector<int>& 
     std::memcpy(CMSG_DATA(item), fds.data(), sizeof(int) * fds.size());
   }
   ssize_t sent;
-  do sent = ::sendmsg(socket, &header, MSG_NOSIGNAL);
+  do sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | (dont_wait ? MSG_DONTWAIT : 0));
   while (sent == -1 && errno == EINTR);
+  if (sent == -1 && dont_wait && errno == EAGAIN) return false;
   check(sent, "send a message");
+  return true;
+}
+
+void send_message(int socket, const std::string& bytes, const std::vector<int>& fds) {
+  std::string_view whole = bytes;
+  send_parts(socket, {&whole, 1}, fds);
 }
 
 std::optional<Message> receive_message(int socket, bool dont_wait) {
+  static char buffer[kLargest];  // this program has one thread
   Message message;
-  message.bytes.resize(kLargest);
-  iovec part{message.bytes.data(), message.bytes.size()};
+  iovec part{buffer, sizeof buffer};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)];
   msghdr header{};
   header.msg_iov = &part;
@@ -85,7 +93,7 @@ std::optional<Message> receive_message(int socket, bool dont_wait) {
   }
   if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(EMSGSIZE, "receive a message");
   if (got == 0) return std::nullopt;
-  message.bytes.resize(static_cast<std::size_t>(got));
+  message.bytes.assign(buffer, static_cast<std::size_t>(got));
   return message;
 }
 

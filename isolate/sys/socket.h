@@ -2,7 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,8 @@ struct Message {
 std::pair<Fd, Fd> socket_pair();
 
 /// At most 64 KiB and 16 descriptors in one message.
+/// The parts make one message. False when the socket is full and `dont_wait` was asked for.
+bool send_parts(int socket, std::span<const std::string_view> parts, const std::vector<int>& fds = {}, bool dont_wait = false);
 void send_message(int socket, const std::string& bytes, const std::vector<int>& fds = {});
 
 /// Empty at the end of the stream: the peer closed its end or died. With `dont_wait`, a message

@@ -13,6 +13,8 @@
 #include "isolate/sys/file.h"
 #include "runner/cli/container.h"
 #include "runner/oci/process.h"
+#include "runner/config/units.h"
+#include "runner/supervise/client.h"
 #include "runner/supervise/tty.h"
 
 namespace runner::cli {
@@ -26,6 +28,9 @@ struct ExecFlags {
   std::vector<std::string> env, capabilities, groups;
   bool terminal = false, detach = false, no_new_privileges = false, ignore_paused = false;
   int preserve_fds = 0;
+  // Of a session only:
+  std::string timeout, memory, pids;
+  bool interactive = false, events = false;
 
   void declare(Options& o) {
     o.value("--console-socket", console_socket, "socket that gets the master of the terminal");
@@ -44,6 +49,11 @@ struct ExecFlags {
     o.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on it inherits");
     o.value("--cgroup", cgroup, "not supported: an error");
     o.flag("--ignore-paused", ignore_paused, "also in a paused container");
+    o.flag("-i,--interactive", interactive, "accepted as docker has it: standard input always goes in");
+    o.value("--timeout", timeout, "session: how long it may take (30s, 5m); exit code 124");
+    o.value("-m,--memory", memory, "session: memory that it may use (512M), within the session's");
+    o.value("--pids-limit", pids, "session: how many processes it may have, within the session's");
+    o.flag("--events", events, "session: print events instead of the command's own output");
   }
 };
 
@@ -112,6 +122,63 @@ struct Pipes {
   }
 };
 
+// One of these needs the process as a child of ours, which joins the session from outside.
+bool joins(const ExecFlags& flags) {
+  return !flags.process.empty() || !flags.console_socket.empty() || !flags.pid_file.empty() || flags.preserve_fds > 0;
+}
+
+std::uint64_t read_limit(const char* flag, const std::string& text, std::optional<std::uint64_t> (*parse)(std::string_view)) {
+  if (text.empty()) return 0;
+  std::optional<std::uint64_t> value = parse(text);
+  if (!value || *value == 0) throw UsageError(fmt::format("exec: {} '{}' is not a limit", flag, text));
+  return *value;
+}
+
+supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::string>& argv) {
+  if (!flags.capabilities.empty()) throw UsageError("--cap: a session's processes have no capabilities");
+  supervise::CallWish wish;
+  wish.argv = argv;
+  wish.env = flags.env;
+  wish.cwd = flags.cwd;
+  wish.user = flags.user;
+  for (const std::string& group : flags.groups) wish.groups.push_back(parse_id(group, "group"));
+  wish.interactive = !flags.detach;
+  wish.terminal = flags.terminal;
+  wish.detached = flags.detach;
+  winsize size;
+  if (flags.terminal && ::ioctl(0, TIOCGWINSZ, &size) == 0) wish.rows = size.ws_row, wish.columns = size.ws_col;
+  wish.wall_ms = read_limit("--timeout", flags.timeout, parse_duration);
+  wish.memory = read_limit("--memory", flags.memory, parse_size);
+  wish.pids = read_limit("--pids-limit", flags.pids, parse_whole);
+  return wish;
+}
+
+// A command in a session is a call of its supervisor: a child of PID 1 inside, whose streams live there.
+int exec_in_session(const session::Entry& entry, const ExecFlags& flags, const std::vector<std::string>& argv) {
+  supervise::CallWish wish = wish_of(flags, argv);
+  Fd socket = supervise::connect_to_session(entry.file("control.sock"));
+  supervise::Watching how;
+  how.interactive = wish.interactive;
+  how.detached = flags.detach;
+  std::optional<events::Writer> writer;
+  std::optional<events::StdioSplitter> streams[3];
+  if (flags.events) {
+    const char* trace = std::getenv("TRACEPARENT");
+    writer.emplace("runner/session/" + entry.id(), trace ? trace : "");
+    writer->add(std::make_unique<events::FdSink>(STDOUT_FILENO));
+    streams[1].emplace(*writer, flags.terminal ? events::Stream::Terminal : events::Stream::Stdout);
+    streams[2].emplace(*writer, events::Stream::Stderr);
+    how.on_started = [&](int pid) { writer->write(events::ProcessStarted{pid, argv, std::nullopt}); };
+    how.on_output = [&](std::uint8_t stream, std::uint64_t, std::string_view bytes) { streams[stream == 2 ? 2 : 1]->bytes(bytes); };
+    how.on_exited = [&](const std::string& event) {
+      for (auto& stream : streams)
+        if (stream) stream->finish();
+      writer->write(supervise::parse_exited(event));
+    };
+  }
+  return supervise::run_call(socket, wish, how).exit_code;
+}
+
 // `failed` is the exit status for what goes wrong before the command runs.
 int run_exec(Context& context, int& failed) {
   ExecFlags flags;
@@ -133,6 +200,15 @@ int run_exec(Context& context, int& failed) {
     throw std::runtime_error("cannot exec in a stopped container: container not running");
   if (status == session::Status::Paused && !flags.ignore_paused)
     throw std::runtime_error("cannot exec in a paused container (use --ignore-paused to override)");
+
+  if (state.is_session && !joins(flags)) {
+    try {
+      return exec_in_session(entry, flags, argv);
+    } catch (const isolate::SetupError& error) {
+      report_error(context.globals, sentence(error.failure()));
+      return exit_code_for(error.failure());
+    }
+  }
 
   isolate::init::SpawnRequest first = entry.read_process();
   isolate::Process process = process_of(context, flags, state, first.process, argv);

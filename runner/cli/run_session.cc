@@ -192,6 +192,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   request.wall_ms = plan.wall_ms;
   request.output_bytes = plan.output_bytes;
   request.interactive = flags.interactive && !flags.detach;
+  request.keeps_input = flags.interactive;
   if (!raw) {
     events.add(std::make_unique<supervise::OutputSink>(out));
     request.sinks.push_back(&out);

@@ -120,9 +120,10 @@ struct ProcessStarted {
   static constexpr const char* type = "process.started";
   int pid = 0;  // inside
   std::vector<std::string> argv;
+  std::optional<std::string> call;  // of `exec`; empty for the session's own program
 
   void fields(auto& out) const {
-    out("pid", pid); out("argv", argv);
+    out("pid", pid); out("argv", argv); out("call", call);
   }
 };
 
@@ -133,15 +134,22 @@ struct Stdio {
   std::uint64_t offset = 0;   // bytes of this stream before this chunk, the dropped ones included
   std::string_view bytes;
   std::uint64_t dropped = 0;  // bytes right before this chunk that a limit threw away; written when there are any
+  std::string_view call;      // written when it is not the session's own program
 };
 
 struct ProcessExited {
   static constexpr const char* type = "process.exited";
   int pid = 0;  // inside
   std::optional<int> exit, signal;  // one of them
+  // Of `exec` only; the session's own program is told of by session.ended.
+  std::optional<std::string> call, result, reason;
+  std::optional<std::uint64_t> ms, cpu_us, memory_peak;
+  std::optional<std::uint64_t> left;  // processes that it left behind
+  std::optional<Evidence> evidence;
 
   void fields(auto& out) const {
-    out("pid", pid); out("exit", exit); out("signal", signal);
+    out("pid", pid); out("exit", exit); out("signal", signal); out("call", call); out("result", result); out("reason", reason);
+    out("ms", ms); out("cpu_us", cpu_us); out("memory_peak", memory_peak); out("left", left); out("evidence", evidence);
   }
 };
 
@@ -150,9 +158,10 @@ struct LimitReached {
   Limit limit = Limit::Memory;
   std::uint64_t value = 0;  // the limit
   Evidence evidence;
+  std::optional<std::string> call;  // whose limit it is; empty: the session's
 
   void fields(auto& out) const {
-    out("limit", limit); out("value", value); out("evidence", evidence);
+    out("limit", limit); out("value", value); out("evidence", evidence); out("call", call);
   }
 };
 

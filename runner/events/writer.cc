@@ -357,6 +357,7 @@ void Writer::write(const Event& event) {
 void Writer::write(const Stdio& chunk) {
   begin(Stdio::type);
   fmt::format_to(std::back_inserter(line_), R"({{"stream":"{}","offset":{},)", word(chunk.stream), chunk.offset);
+  if (!chunk.call.empty()) fmt::format_to(std::back_inserter(line_), R"("call":"{}",)", chunk.call);  // a name of ours: no escapes
   if (chunk.dropped > 0) fmt::format_to(std::back_inserter(line_), R"("dropped":{},)", chunk.dropped);
   const std::size_t before = line_.size();
   line_ += R"("text":")";
@@ -392,7 +393,7 @@ void StdioSplitter::finish() {
 
 void StdioSplitter::write(std::string_view bytes) {
   std::uint64_t at = std::exchange(offset_, offset_ + bytes.size());
-  writer_->write(Stdio{.stream = stream_, .offset = at, .bytes = bytes, .dropped = std::exchange(dropped_, 0)});
+  writer_->write(Stdio{.stream = stream_, .offset = at, .bytes = bytes, .dropped = std::exchange(dropped_, 0), .call = call_});
 }
 
 }  // namespace runner::events

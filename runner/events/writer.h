@@ -119,7 +119,8 @@ class Writer {
 /// A character that is cut by the end of a chunk waits for the next one.
 class StdioSplitter {
  public:
-  StdioSplitter(Writer& writer, Stream stream) : writer_(&writer), stream_(stream) {}
+  /// `call` names the call in letters and digits; empty for the session's own program.
+  StdioSplitter(Writer& writer, Stream stream, std::string call = {}) : writer_(&writer), stream_(stream), call_(std::move(call)) {}
 
   void bytes(std::string_view chunk);
   void drop(std::uint64_t bytes);  ///< thrown away by a limit: counted here, told with the next event
@@ -130,6 +131,7 @@ class StdioSplitter {
 
   Writer* writer_;
   Stream stream_;
+  std::string call_;
   std::string waiting_;        // at most three bytes
   std::uint64_t offset_ = 0;   // of the first byte not yet written
   std::uint64_t dropped_ = 0;

@@ -4,60 +4,47 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
-#include <sys/mman.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
 
-#include "isolate/init/protocol.h"
 #include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/supervise/calls.h"
+#include "runner/supervise/control.h"
 #include "runner/supervise/tty.h"
 
 namespace runner::supervise {
 
 using namespace isolate::sys;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
-struct Pipe {
-  Fd read, write;
-  static Pipe make() {
-    int ends[2];
-    check(::pipe2(ends, O_CLOEXEC), "make a pipe");
-    return {Fd(ends[0]), Fd(ends[1])};
-  }
-};
-
-std::uint64_t milliseconds_since(Clock::time_point start) {
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count());
-}
-
-Fd memory_file(const std::string& bytes) {
-  Fd memory(check(::memfd_create("spawn", MFD_CLOEXEC), "make a memory file"));
-  write_all(memory.get(), bytes);
-  return memory;
-}
-
+constexpr std::uint64_t kLastWords = 1000;  // milliseconds for the last output of a program that was killed
 constexpr int kAskEvery = 200;  // milliseconds; see Cgroup::must_be_asked
 
-// One stream of the program: where it is read, and where it goes.
-struct Stream {
-  Fd from;
-  events::StdioSplitter splitter;
-  Output* raw;
+// The caller of `run` in the foreground, where it gets the program's bytes as they are.
+class Foreground : public Listener {
+ public:
+  Foreground(Output* out, Output* err) : out_(out), err_(err) {}
+  bool full() const override { return (out_ && out_->full()) || (err_ && err_->full()); }
+  void output(std::uint8_t stream, std::uint64_t, std::string_view bytes) override {
+    if (Output* to = stream == 2 ? err_ : out_) to->write(bytes);
+  }
+
+ private:
+  Output *out_, *err_;
 };
 
 class Supervisor {
  public:
   Supervisor(const Request& request, const session::Entry& entry, events::Writer& events)
-      : request_(request), entry_(entry), events_(events), signals_(catch_signals()) {}
+      : request_(request), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors) {}
 
   Verdict run() {
     announce();
@@ -101,18 +88,22 @@ class Supervisor {
     options.init_program = init.get();
     options.init_control = theirs.get();
     for (int& fd : options.stdio) fd = nothing.get();
-    for (const isolate::SeccompRules& rules : request_.plan.seccomp)
-      filters_.push_back(isolate::make_filter(rules, request_.filter_cache));
+    std::vector<isolate::Filter> filters;
+    for (const isolate::SeccompRules& rules : request_.plan.seccomp) filters.push_back(isolate::make_filter(rules, request_.filter_cache));
 
     control_ = std::move(ours);
-    options.on_born = [this](pid_t pid) {
+    options.on_born = [&](pid_t pid) {
       session::State state = request_.state;
       state.pid = pid;
       state.start_time = session::start_time_of(pid);
       state.started = true;
-      entry_.write_process({request_.plan.process, filters_});
+      entry_.write_process({request_.plan.process, filters});
       entry_.write_state(state);
-      ask_to_spawn();
+      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, request_.output_bytes}, events_, notes_);
+      // Before PID 1 reads it: the message waits in the socket.
+      CallRequest program{request_.plan.process, request_.interactive || request_.keeps_input, request_.raw == nullptr, 0, {}};
+      calls_->begin_program(program, &foreground_);
+      server_.emplace(listen_at(entry_.file("control.sock")), *calls_, request_.plan.process);
     };
     isolate::Sandbox sandbox = isolate::start(request_.plan, options);
     theirs.close();  // so that end-of-stream can only mean PID 1
@@ -135,93 +126,85 @@ class Supervisor {
     v1_oom_ = sandbox.cgroup().v1_oom_event();
   }
 
-  // Before PID 1 reads it: the message waits in the socket.
-  void ask_to_spawn() {
-    Pipe in = Pipe::make(), out = Pipe::make(), err = Pipe::make();
-    Fd request = memory_file(isolate::init::encode({request_.plan.process, filters_}));
-    send_message(control_.get(), "spawn", {request.get(), in.read.get(), out.write.get(), err.write.get()});
-    in_ = std::move(in.write), out_ = std::move(out.read), err_ = std::move(err.read);
-  }
-
   void await_spawned() {
-    bool terminal = request_.plan.process.terminal.has_value();
-    auto answer = receive_message(control_.get());
-    if (!answer) throw isolate::SetupError({isolate::Stage::Exec, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
-    if (answer->bytes.rfind("failed ", 0) == 0) throw_failure(answer->bytes.substr(7));
-    program_ = std::atoi(answer->bytes.c_str() + sizeof "started");
-    events_.write(events::ProcessStarted{program_, request_.plan.process.argv});
-
-    if (terminal) {
-      Fd master = std::move(answer->fds.at(0));
-      copy_window_size(0, master.get());
-      add_stream(Fd(check(::fcntl(master.get(), F_DUPFD_CLOEXEC, 0), "keep the terminal")), events::Stream::Terminal, request_.raw);
-      input_ = std::move(master);
-    } else {
-      add_stream(std::move(out_), events::Stream::Stdout, request_.raw);
-      add_stream(std::move(err_), events::Stream::Stderr, request_.raw_errors);
-      if (request_.interactive) input_ = std::move(in_);
+    while (calls_->program_pid() == 0) {
+      pollfd wait{control_.get(), POLLIN, 0};
+      if (::poll(&wait, 1, -1) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
+      bool alive = calls_->hear();
+      if (calls_->program_failure()) throw isolate::SetupError(*calls_->program_failure());
+      if (!alive && calls_->program_pid() == 0)
+        throw isolate::SetupError({isolate::Stage::Exec, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
     }
-    in_.close();  // without -i the program's input ends here, as docker has it
-    if (input_) to_input_.emplace(input_.get());
+    program_began_ = Clock::now();
+    copy_size();
+    input_open_ = request_.interactive;
   }
 
-  void add_stream(Fd from, events::Stream kind, Output* raw) {
-    check(::fcntl(from.get(), F_SETFL, O_NONBLOCK), "read without blocking");
-    streams_.push_back({std::move(from), events::StdioSplitter(events_, kind), raw});
-  }
-
-  // "STAGE ERRNO PATH\0TEXT"
-  [[noreturn]] static void throw_failure(const std::string& text) {
-    int stage = 0, code = 0, used = 0;
-    std::sscanf(text.c_str(), "%d %d %n", &stage, &code, &used);
-    std::string rest = text.substr(static_cast<std::size_t>(used));
-    std::size_t zero = rest.find('\0');
-    isolate::SetupFailure failure{static_cast<isolate::Stage>(stage), code, rest.substr(0, zero), rest.substr(zero + 1), {}};
-    if (failure.stage == isolate::Stage::Exec && code == ENOENT) failure.hint = "the program, or the interpreter that it names, is not in the sandbox";
-    throw isolate::SetupError(failure);
+  void copy_size() {
+    winsize size;
+    if (request_.plan.process.terminal && ::ioctl(0, TIOCGWINSZ, &size) == 0) calls_->resize(0, size.ws_row, size.ws_col);
   }
 
   bool may_read() const {
     for (const Output* sink : request_.sinks)
       if (sink->full()) return false;
-    return !(request_.raw && request_.raw->full()) && !(request_.raw_errors && request_.raw_errors->full());
+    return true;
   }
 
   int time_left() const {
+    if (ending_.timed_out || ending_.fork_bomb) {
+      std::uint64_t waited = milliseconds_since(killed_);
+      return waited >= kLastWords ? 0 : static_cast<int>(kLastWords - waited);
+    }
     if (!request_.wall_ms) return -1;
     std::uint64_t used = milliseconds_since(program_began_);
     return used >= request_.wall_ms ? 0 : static_cast<int>(std::min<std::uint64_t>(request_.wall_ms - used, 3'600'000));
   }
 
-  void loop(isolate::Sandbox& sandbox) {
-    program_began_ = Clock::now();
-    while (!over_) {
-      std::vector<pollfd> wait{{control_.get(), POLLIN, 0},
-                               {sandbox.child().pidfd(), POLLIN, 0},
-                               {signals_.get(), POLLIN, 0},
-                               {limits_.get(), POLLIN, 0},
-                               {v1_oom_ ? v1_oom_.get() : -1, POLLIN, 0},
-                               {reads_input() ? 0 : -1, POLLIN, 0},
-                               {to_input_ && to_input_->waiting() ? to_input_->fd() : -1, POLLOUT, 0}};
-      bool reading = may_read();
-      for (Stream& stream : streams_) wait.push_back({reading && stream.from ? stream.from.get() : -1, POLLIN, 0});
-      for (Output* out : outputs()) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
-      int patience = time_left();
-      if (asks_) patience = patience < 0 ? kAskEvery : std::min(patience, kAskEvery);
-      if (::poll(wait.data(), wait.size(), patience) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
+  int patience() const {
+    int least = -1;
+    for (int each : {time_left(), calls_->time_left(), asks_ ? kAskEvery : -1})
+      if (each >= 0) least = least < 0 ? each : std::min(least, each);
+    return least;
+  }
 
-      for (Output* out : outputs()) out->flush();
-      for (std::size_t i = 0; i < streams_.size(); ++i)
-        if (wait[7 + i].revents) read_stream(streams_[i]);
-      if (wait[6].revents) to_input_->flush();
+  void loop(isolate::Sandbox& sandbox) {
+    std::vector<pollfd> wait;
+    while (!over_) {
+      calls_->acknowledge(may_read());
+      wait.assign({{control_.get(), POLLIN, 0},
+                   {sandbox.child().pidfd(), POLLIN, 0},
+                   {signals_.get(), POLLIN, 0},
+                   {limits_.get(), POLLIN, 0},
+                   {v1_oom_ ? v1_oom_.get() : -1, POLLIN, 0},
+                   {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0}});
+      std::vector<Output*> outs = outputs();
+      for (Output* out : outs) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
+      std::size_t clients = wait.size();
+      server_->wait_for(wait);
+      if (::poll(wait.data(), wait.size(), patience()) == -1 && errno != EINTR) fail(errno, "wait for the sandbox");
+
+      for (Output* out : outs) out->flush();
       if (wait[5].revents) read_input();
       bool overdue = asks_ && milliseconds_since(asked_) >= kAskEvery;
       if (wait[3].revents || wait[4].revents || overdue) check_limits(sandbox);
       if (wait[2].revents) take_signals();
       if (wait[0].revents) hear_init();
       if (wait[1].revents) over_ = true;
-      if (request_.wall_ms && time_left() == 0 && !over_) ending_.timed_out = over_ = true;
+      server_->ready(wait.data() + clients);
+      calls_->check_deadlines();
+      if (time_left() == 0 && !over_) end_program(ending_.fork_bomb ? ending_.fork_bomb : ending_.timed_out);
     }
+  }
+
+  // Killed first by itself, so that PID 1 still sends what it has written.
+  void end_program(bool& why) {
+    if (std::exchange(why, true)) {
+      over_ = true;
+      return;
+    }
+    killed_ = Clock::now();
+    calls_->signal(0, SIGKILL);
   }
 
   std::vector<Output*> outputs() const {
@@ -231,41 +214,13 @@ class Supervisor {
     return all;
   }
 
-  // False at the end of the stream, or when there is nothing to read just now.
-  bool read_stream(Stream& stream) {
-    static char bytes[1 << 16];
-    ssize_t got = stream.from ? ::read(stream.from.get(), bytes, sizeof bytes) : 0;
-    if (got == -1 && (errno == EAGAIN || errno == EINTR)) return false;
-    if (got <= 0) {
-      stream.from.close();
-      return false;
-    }
-    std::uint64_t size = static_cast<std::uint64_t>(got), room = size;
-    if (request_.output_bytes) room = std::min(size, request_.output_bytes - std::min(request_.output_bytes, output_));
-    output_ += size;
-    std::string_view kept(bytes, room);
-    if (stream.raw) stream.raw->write(kept);
-    else if (room) stream.splitter.bytes(kept);
-    if (room < size) {
-      stream.splitter.drop(size - room);
-      if (!output_told_) tell_limit(events::Limit::Output, request_.output_bytes, {"bytes of output", output_});
-      output_told_ = true;
-    }
-    return true;
-  }
-
-  bool reads_input() const { return to_input_ && (request_.interactive) && !input_ended_ && !to_input_->full(); }
-
   void read_input() {
     char bytes[32768];
     ssize_t got = ::read(0, bytes, sizeof bytes);
-    if (got > 0) return to_input_->write({bytes, static_cast<std::size_t>(got)});
+    if (got > 0) return calls_->input(0, {bytes, static_cast<std::size_t>(got)});
     if (got == -1 && (errno == EAGAIN || errno == EINTR)) return;
-    input_ended_ = true;
-    if (request_.plan.process.terminal) return;  // the terminal stays: the program ends by itself
-    to_input_->drain();
-    to_input_.reset();
-    input_.close();
+    input_open_ = false;
+    if (!request_.plan.process.terminal) calls_->end_input(0);  // a terminal stays: the program ends by itself
   }
 
   void take_signals() {
@@ -274,29 +229,19 @@ class Supervisor {
       int number = static_cast<int>(info.ssi_signo);
       if (number == SIGCHLD) continue;
       if (number == SIGWINCH) {
-        if (request_.plan.process.terminal && input_) copy_window_size(0, input_.get());
+        copy_size();
         continue;
       }
       ending_.forwarded_signal = number;
-      try {
-        send_message(control_.get(), fmt::format("signal {}", number));
-      } catch (const SystemError&) {
-        over_ = true;  // PID 1 is gone, and with it all that could get a signal
-      }
+      calls_->signal(0, number);
     }
   }
 
   void hear_init() {
-    auto message = receive_message(control_.get());
-    if (!message) {
-      over_ = true;
-      return;
-    }
-    Exit exit;
-    if (std::sscanf(message->bytes.c_str(), "exited %d %d", &exit.code, &exit.signal) == 2) {
-      ending_.exit = exit;
-      over_ = true;
-    }
+    if (!calls_->hear()) over_ = true;
+    if (!calls_->program_exit()) return;
+    ending_.exit = calls_->program_exit();
+    over_ = true;
   }
 
   void check_limits(isolate::Sandbox& sandbox) {
@@ -307,7 +252,7 @@ class Supervisor {
     if (v1_oom_ && ::read(v1_oom_.get(), &count, sizeof count) < 0 && errno != EAGAIN) v1_oom_.close();
     asked_ = Clock::now();
     tell_limits(sandbox.cgroup().counters());
-    if (ending_.counters.forks_refused > kForkBombRefusals) ending_.fork_bomb = over_ = true;
+    if (ending_.counters.forks_refused > kForkBombRefusals && !ending_.fork_bomb) end_program(ending_.fork_bomb);
   }
 
   void tell_limits(const isolate::CgroupCounters& now) {
@@ -320,28 +265,26 @@ class Supervisor {
   }
 
   void tell_limit(events::Limit limit, std::uint64_t value, const events::Evidence& evidence) {
-    events_.write(events::LimitReached{limit, value, evidence});
+    events_.write(events::LimitReached{limit, value, evidence, std::nullopt});
     notes_.push_back(fmt::format("the {} limit of {} was reached ({}: {})", events::word(limit), value, evidence.source, evidence.counter));
   }
 
   Verdict end(isolate::Sandbox& sandbox) {
     // The pid namespace ends with its first process: wait() returns when every process inside is gone.
     sandbox.child().signal(SIGKILL);
+    ::unlink(entry_.file("control.sock").c_str());
     request_.on_killed();
     sandbox.child().wait();
-    // It may have told of the program's end just before.
-    if (!ending_.exit && !ending_.timed_out && !ending_.fork_bomb)
-      if (auto last = receive_last()) ending_.exit = last;
-    for (Stream& stream : streams_) {
-      while (read_stream(stream)) {
-      }
-      stream.splitter.finish();
-    }
+    // It may have told of the program's end, or sent its last output, just before.
+    calls_->hear();
+    if (!ending_.exit && !ending_.timed_out && !ending_.fork_bomb) ending_.exit = calls_->program_exit();
+    calls_->finish_streams();
     tell_limits(sandbox.cgroup().counters());
     sandbox.cgroup().remove();
 
     if (ending_.timed_out) tell_limit(events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)});
-    events::ProcessExited exited{program_, std::nullopt, std::nullopt};
+    events::ProcessExited exited;
+    exited.pid = calls_->program_pid();
     if (ending_.exit && ending_.exit->signal) exited.signal = ending_.exit->signal;
     else if (ending_.exit) exited.exit = ending_.exit->code;
     else exited.signal = SIGKILL;
@@ -364,17 +307,6 @@ class Supervisor {
     return verdict;
   }
 
-  std::optional<Exit> receive_last() {
-    Exit exit;
-    try {
-      auto message = receive_message(control_.get(), true);
-      if (message && std::sscanf(message->bytes.c_str(), "exited %d %d", &exit.code, &exit.signal) == 2) return exit;
-    } catch (const SystemError&) {
-      // nothing was said
-    }
-    return std::nullopt;
-  }
-
   Verdict fail_setup(const isolate::SetupFailure& f) {
     Verdict verdict;
     bool program = f.stage == isolate::Stage::Exec || f.cause.rfind("exec: ", 0) == 0;
@@ -393,16 +325,14 @@ class Supervisor {
   const Request& request_;
   const session::Entry& entry_;
   events::Writer& events_;
-  Fd signals_, control_, limits_, v1_oom_, in_, out_, err_, input_;
-  std::optional<Output> to_input_;
-  std::vector<isolate::Filter> filters_;
-  std::vector<Stream> streams_;
+  Fd signals_, control_, limits_, v1_oom_;
+  Foreground foreground_;
   std::vector<std::string> notes_;
+  std::optional<Calls> calls_;
+  std::optional<Control> server_;  // behind what it speaks to
   Ending ending_;
-  Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_;
-  std::uint64_t output_ = 0;
-  int program_ = 0;  // its pid inside
-  bool asks_ = false, over_ = false, input_ended_ = false, output_told_ = false;
+  Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_, killed_;
+  bool asks_ = false, over_ = false, input_open_ = false;
 };
 
 }  // namespace

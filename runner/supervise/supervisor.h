@@ -24,6 +24,7 @@ struct Request {
   std::uint64_t wall_ms = 0;       // 0: no limit
   std::uint64_t output_bytes = 0;  // of stdout and stderr together; more is dropped and counted. 0: no limit
   bool interactive = false;        // the caller's stdin goes in
+  bool keeps_input = false;        // an input stays open for who attaches
   session::State state;            // of the entry; pid and start time are filled in
   Output* raw = nullptr;           // where the program's bytes go as they are, instead of into events
   Output* raw_errors = nullptr;    // and those of its stderr

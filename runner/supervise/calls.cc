@@ -1,0 +1,345 @@
+#include "runner/supervise/calls.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+
+namespace runner::supervise {
+
+using namespace isolate::sys;
+using isolate::init::Frame;
+using isolate::init::Kind;
+
+std::uint64_t milliseconds_since(Clock::time_point start) {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count());
+}
+
+namespace {
+
+constexpr std::uint64_t kInputWindow = 128 << 10;  // bytes on their way into a call
+
+Fd memory_file(const std::string& bytes) {
+  Fd memory(check(::memfd_create("spawn", MFD_CLOEXEC), "make a memory file"));
+  write_all(memory.get(), bytes);
+  return memory;
+}
+
+// "STAGE ERRNO PATH\0TEXT"
+isolate::SetupFailure parse_failure(const std::string& text) {
+  int stage = 0, code = 0, used = 0;
+  std::sscanf(text.c_str(), "%d %d %n", &stage, &code, &used);
+  std::string rest = text.substr(static_cast<std::size_t>(used));
+  std::size_t zero = std::min(rest.find('\0'), rest.size() - 1);
+  isolate::SetupFailure failure{static_cast<isolate::Stage>(stage), code, rest.substr(0, zero), rest.substr(zero + 1), {}};
+  if (failure.stage == isolate::Stage::Exec && code == ENOENT) failure.hint = "the program, or the interpreter that it names, is not in the sandbox";
+  return failure;
+}
+
+// The number that the host knows a process by: proc(5), fdinfo of a pidfd.
+pid_t pid_of(int pidfd) {
+  std::string text = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
+  std::size_t at = text.find("Pid:");
+  int pid = at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 4);
+  if (pid <= 0) fail(ESRCH, "find the process of a call");
+  return pid;
+}
+
+}  // namespace
+
+Calls::Call* Calls::find(std::uint32_t number) {
+  auto at = calls_.find(number);
+  return at == calls_.end() ? nullptr : &at->second;
+}
+
+void Calls::send(Kind kind, std::uint32_t call, std::uint64_t offset, std::string_view bytes, std::uint8_t stream) {
+  try {
+    isolate::init::send_frame(setting_.control, {kind, stream, call, offset, {}, {}}, bytes);
+  } catch (const SystemError& error) {
+    if (error.code() != EPIPE && error.code() != ECONNRESET) throw;  // PID 1 is gone: hear() will say so
+  }
+}
+
+void Calls::ask(std::uint32_t number, Call& call, bool waits) {
+  bool terminal = call.request.process.terminal.has_value();
+  auto add = [&](std::uint8_t stream, events::Stream kind) {
+    Stream& made = call.streams[stream];
+    if (call.request.logged) made.log.emplace(events_, kind, call.name);
+  };
+  add(1, terminal ? events::Stream::Terminal : events::Stream::Stdout);
+  if (!terminal) add(2, events::Stream::Stderr);
+  Fd request = memory_file(isolate::init::encode({call.request.process, setting_.filters}));
+  auto flags = static_cast<std::uint8_t>((waits ? isolate::init::kAwaitGo : isolate::init::kLast) | (call.request.keeps_input ? isolate::init::kKeepInput : 0));
+  isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, 0, {}, {}}, {}, {request.get()});
+}
+
+void Calls::begin_program(const CallRequest& request, Listener* listener) {
+  Call& call = calls_[0];
+  call.request = request;
+  call.owner = listener;
+  ask(0, call, false);
+}
+
+std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
+  std::uint32_t number = next_call_++;
+  Call call;
+  call.request = request;
+  call.name = fmt::format("c{}", number);
+  call.owner = listener;
+  isolate::CgroupPlan plan;
+  plan.path = setting_.cgroup.path + "/" + call.name;
+  plan.limits = request.limits;
+  isolate::Cgroup session = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups);
+  if (request.limits != isolate::Limits{}) session.make_room(setting_.cgroups);
+  if (setting_.cgroups.writable) call.cgroup = isolate::Cgroup::create(plan, setting_.cgroups);
+  call.before = session.counters();
+  ask(number, calls_[number] = std::move(call), true);
+  return number;
+}
+
+void Calls::drop(Listener* listener) {
+  for (auto& [number, call] : calls_) {
+    if (call.owner == listener) call.owner = nullptr;
+    std::erase_if(call.viewers, [&](const auto& entry) { return entry.second.listener == listener; });
+  }
+}
+
+void Calls::input(std::uint32_t number, std::string_view bytes) {
+  Call* call = find(number);
+  for (; call && !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), isolate::init::kLargestPiece))) {
+    std::string_view piece = bytes.substr(0, isolate::init::kLargestPiece);
+    send(Kind::Input, number, call->input_sent, piece);
+    call->input_sent += piece.size();
+  }
+}
+
+void Calls::end_input(std::uint32_t number) {
+  if (find(number)) send(Kind::EndInput, number);
+}
+
+void Calls::resize(std::uint32_t number, unsigned short rows, unsigned short columns) {
+  if (find(number)) send(Kind::Resize, number, static_cast<std::uint64_t>(rows) << 16 | columns);
+}
+
+void Calls::signal(std::uint32_t number, int signal) {
+  if (find(number)) send(Kind::Signal, number, static_cast<std::uint64_t>(signal));
+}
+
+void Calls::cancel(std::uint32_t number) {
+  Call* call = find(number);
+  if (!call) return;
+  call->cancelled = true;
+  if (number != 0) call->cgroup.kill();
+  signal(number, SIGKILL);
+}
+
+bool Calls::input_full(std::uint32_t number) const {
+  auto at = calls_.find(number);
+  return at != calls_.end() && at->second.input_sent - at->second.input_taken >= kInputWindow;
+}
+
+bool Calls::has_terminal(std::uint32_t number) const {
+  auto at = calls_.find(number);
+  return at != calls_.end() && at->second.request.process.terminal.has_value();
+}
+
+bool Calls::attach(std::uint32_t number, std::uint64_t offset, Listener* listener) {
+  Call* call = find(number);
+  if (!call) return false;
+  std::uint32_t viewer = next_viewer_++;
+  call->viewers[viewer] = {listener, {}};
+  std::string name(reinterpret_cast<const char*>(&viewer), sizeof viewer);
+  for (const auto& [stream, each] : call->streams) send(Kind::Replay, number, offset, name, stream);
+  return true;
+}
+
+bool Calls::hear() {
+  for (;;) {
+    std::optional<Frame> frame;
+    try {
+      frame = isolate::init::receive_frame(setting_.control, true);
+    } catch (const SystemError& error) {
+      if (error.code() == EAGAIN) return true;
+      throw;
+    }
+    if (!frame) return false;
+    Call* call = find(frame->call);
+    if (!call) continue;
+    switch (frame->kind) {
+      case Kind::Born: born(frame->call, *call, *frame); break;
+      case Kind::Started:
+        call->pid = static_cast<int>(frame->offset);
+        if (frame->call == 0) program_pid_ = call->pid;
+        events_.write(events::ProcessStarted{call->pid, call->request.process.argv,
+                                             call->name.empty() ? std::nullopt : std::optional(call->name)});
+        if (call->owner) call->owner->started(call->pid);
+        break;
+      case Kind::Failed: fail(frame->call, *call, parse_failure(frame->bytes)); break;
+      case Kind::Output: take_output(*call, *frame); break;
+      case Kind::Replayed:
+      case Kind::Again: take_again(*call, *frame); break;
+      case Kind::Acknowledge: call->input_taken = frame->offset; break;
+      case Kind::Exited:
+        finish(frame->call, *call, {static_cast<int>(frame->offset >> 8), static_cast<int>(frame->offset & 0xff)});
+        break;
+      default: break;
+    }
+    if (frame->call == 0 && program_exit_) return true;
+  }
+}
+
+// In no process's hands but ours until Go: so it runs nothing outside its group.
+void Calls::born(std::uint32_t number, Call& call, const Frame& frame) {
+  try {
+    call.cgroup.place(pid_of(frame.fds.at(0).get()));
+  } catch (const std::exception& error) {
+    fail(number, call, isolate::describe(isolate::Stage::Start, error));
+    send(Kind::Signal, number, SIGKILL);
+    return;
+  }
+  send(Kind::Go, number);
+}
+
+void Calls::log(Stream& stream, std::string_view bytes) {
+  std::uint64_t room = bytes.size();
+  if (setting_.output_bytes) room = std::min(room, setting_.output_bytes - std::min(setting_.output_bytes, output_));
+  output_ += bytes.size();
+  if (room) stream.log->bytes(bytes.substr(0, room));
+  if (room == bytes.size()) return;
+  stream.log->drop(bytes.size() - room);
+  if (!std::exchange(output_told_, true)) {
+    events_.write(events::LimitReached{events::Limit::Output, setting_.output_bytes, {"bytes of output", output_}, std::nullopt});
+    notes_.push_back(fmt::format("the output limit of {} was reached (bytes of output: {})", setting_.output_bytes, output_));
+  }
+}
+
+void Calls::take_output(Call& call, const Frame& frame) {
+  auto at = call.streams.find(frame.stream);
+  if (at == call.streams.end()) return;
+  Stream& stream = at->second;
+  stream.received = frame.offset + frame.bytes.size();
+  if (stream.log) log(stream, frame.bytes);
+  if (call.owner) call.owner->output(frame.stream, frame.offset, frame.bytes);
+  for (auto& [number, viewer] : call.viewers) {
+    // Before its replay has begun, what comes now is part of that; afterwards its end is where live output goes on.
+    auto next = viewer.next.find(frame.stream);
+    if (next == viewer.next.end() || next->second != frame.offset) continue;
+    viewer.listener->output(frame.stream, frame.offset, frame.bytes);
+    next->second = stream.received;
+  }
+}
+
+void Calls::take_again(Call& call, const Frame& frame) {
+  std::uint32_t number = 0;
+  if (frame.bytes.size() < sizeof number) return;
+  std::memcpy(&number, frame.bytes.data(), sizeof number);
+  auto viewer = call.viewers.find(number);
+  if (viewer == call.viewers.end()) return;
+  std::string_view bytes = std::string_view(frame.bytes).substr(sizeof number);
+  viewer->second.next[frame.stream] = frame.offset + bytes.size();
+  viewer->second.listener->output(frame.stream, frame.offset, bytes);
+}
+
+void Calls::acknowledge(bool ready) {
+  if (!ready) return;
+  for (auto& [number, call] : calls_) {
+    bool room = !(call.owner && call.owner->full());
+    for (auto& [n, viewer] : call.viewers) room = room && !viewer.listener->full();
+    if (!room) continue;
+    for (auto& [stream, each] : call.streams)
+      if (each.acknowledged != each.received) send(Kind::Acknowledge, number, each.acknowledged = each.received, {}, stream);
+  }
+}
+
+int Calls::time_left() const {
+  int least = -1;
+  for (const auto& [number, call] : calls_) {
+    if (!call.request.wall_ms || call.timed_out) continue;
+    std::uint64_t used = milliseconds_since(call.began);
+    int left = used >= call.request.wall_ms ? 0 : static_cast<int>(std::min<std::uint64_t>(call.request.wall_ms - used, 3'600'000));
+    least = least < 0 ? left : std::min(least, left);
+  }
+  return least;
+}
+
+void Calls::check_deadlines() {
+  for (auto& [number, call] : calls_) {
+    if (!call.request.wall_ms || call.timed_out || milliseconds_since(call.began) < call.request.wall_ms) continue;
+    cancel(number);
+    call.timed_out = true;
+    events_.write(events::LimitReached{events::Limit::Wall, call.request.wall_ms, {"monotonic clock, ms", milliseconds_since(call.began)},
+                                       call.name.empty() ? std::nullopt : std::optional(call.name)});
+  }
+}
+
+void Calls::finish(std::uint32_t number, Call& call, const Exit& exit) {
+  for (auto& [stream, each] : call.streams)
+    if (each.log) each.log->finish();
+  if (number == 0) {
+    program_exit_ = exit;
+    return;
+  }
+  Ending ending;
+  ending.exit = exit;
+  ending.timed_out = call.timed_out;
+  ending.counters = call.cgroup.counters();
+  isolate::CgroupCounters session = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups).counters();
+  if (!ending.counters.oom_kills && exit.signal == SIGKILL && !call.cancelled && session.oom_kills > call.before.oom_kills) {
+    ending.counters.oom_kills = session.oom_kills - call.before.oom_kills;  // the session's own limit was met
+    ending.counters.oom_source = session.oom_source;
+  }
+  if (call.cancelled && !call.timed_out) ending.forwarded_signal = exit.signal;
+  CallEnd end;
+  end.verdict = judge(ending);
+  events::ProcessExited& event = end.event;
+  event.pid = call.pid;
+  if (exit.signal) event.signal = exit.signal;
+  else event.exit = exit.code;
+  event.call = call.name;
+  event.result = events::word(end.verdict.result);
+  event.reason = end.verdict.reason;
+  event.ms = milliseconds_since(call.began);
+  event.cpu_us = ending.counters.cpu_microseconds;
+  if (ending.counters.memory_peak) event.memory_peak = ending.counters.memory_peak;
+  if (std::size_t left = call.cgroup.processes().size()) event.left = left;
+  event.evidence = end.verdict.evidence;
+  if (ending.counters.oom_kills && call.request.limits.memory)
+    events_.write(events::LimitReached{events::Limit::Memory, static_cast<std::uint64_t>(*call.request.limits.memory),
+                                       {ending.counters.oom_source, ending.counters.oom_kills}, call.name});
+  if (ending.counters.forks_refused && call.request.limits.pids)
+    events_.write(events::LimitReached{events::Limit::Pids, static_cast<std::uint64_t>(*call.request.limits.pids),
+                                       {ending.counters.pids_source, ending.counters.forks_refused}, call.name});
+  events_.write(event);
+  if (call.owner) call.owner->exited(end);
+  for (auto& [n, viewer] : call.viewers)
+    if (viewer.listener != call.owner) viewer.listener->exited(end);
+  // What it left behind lives on in its group until the session ends, whose removal takes all groups below.
+  if (event.left) call.cgroup.leave();
+  send(Kind::Forget, number);
+  calls_.erase(number);
+}
+
+void Calls::fail(std::uint32_t number, Call& call, const isolate::SetupFailure& failure) {
+  if (number == 0) {
+    program_failure_ = failure;
+    return;
+  }
+  if (call.owner) call.owner->failed(failure);
+  send(Kind::Forget, number);
+  calls_.erase(number);
+}
+
+void Calls::finish_streams() {
+  for (auto& [number, call] : calls_)
+    for (auto& [stream, each] : call.streams)
+      if (each.log) each.log->finish();
+}
+
+}  // namespace runner::supervise

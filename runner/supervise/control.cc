@@ -1,0 +1,244 @@
+#include "runner/supervise/control.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "isolate/init/protocol.h"
+#include "isolate/sys/error.h"
+
+namespace runner::supervise {
+
+using namespace isolate::sys;
+using isolate::init::Frame;
+using isolate::init::Kind;
+using json = nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kFull = 1 << 20;       // bytes that wait for a client: then its call waits
+constexpr std::size_t kMostClients = 256;
+
+std::uint32_t parse_id(std::string_view text, const std::string& user) {
+  std::uint32_t id = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size() || id > 65535)
+    throw std::runtime_error(fmt::format("user '{}' must be UID[:GID] with ids from 0 to 65535", user));
+  return id;
+}
+
+// What may be said is the caller's, what may be done the session's.
+isolate::Process make_process(const CallWish& wish, const isolate::Process& first) {
+  isolate::Process process = first;
+  process.argv = wish.argv;
+  process.env.insert(process.env.end(), wish.env.begin(), wish.env.end());
+  if (!wish.cwd.empty()) process.cwd = wish.cwd;
+  if (!wish.user.empty()) {
+    std::size_t colon = wish.user.find(':');
+    process.uid = parse_id(std::string_view(wish.user).substr(0, colon), wish.user);
+    if (colon != std::string::npos) process.gid = parse_id(std::string_view(wish.user).substr(colon + 1), wish.user);
+  }
+  process.groups.insert(process.groups.end(), wish.groups.begin(), wish.groups.end());
+  process.terminal.reset();
+  if (wish.terminal) process.terminal = isolate::Terminal{wish.rows, wish.columns};
+  return process;
+}
+
+}  // namespace
+
+std::string to_json(const CallWish& w) {
+  return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
+              {"terminal", w.terminal}, {"detached", w.detached}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
+              {"memory", w.memory}, {"pids", w.pids}}.dump(-1, ' ', true, json::error_handler_t::replace);
+}
+
+CallWish parse_wish(const std::string& text) {
+  json j = json::parse(text);
+  CallWish w;
+  j.at("argv").get_to(w.argv);
+  j.at("env").get_to(w.env);
+  j.at("cwd").get_to(w.cwd);
+  j.at("user").get_to(w.user);
+  j.at("groups").get_to(w.groups);
+  j.at("interactive").get_to(w.interactive);
+  j.at("terminal").get_to(w.terminal);
+  j.at("detached").get_to(w.detached);
+  j.at("rows").get_to(w.rows);
+  j.at("columns").get_to(w.columns);
+  j.at("wall_ms").get_to(w.wall_ms);
+  j.at("memory").get_to(w.memory);
+  j.at("pids").get_to(w.pids);
+  if (w.argv.empty()) throw std::runtime_error("a command is missing");
+  return w;
+}
+
+class Control::Client : public Listener {
+ public:
+  Client(Fd socket, Calls& calls, const isolate::Process& first) : socket_(std::move(socket)), calls_(calls), first_(first) {}
+  ~Client() override {
+    calls_.drop(this);
+    if (call_ && cancels_) calls_.cancel(*call_);
+  }
+
+  int fd() const { return socket_.get(); }
+  bool waiting() const { return !queue_.empty(); }
+  bool gone() const { return gone_ || (over_ && queue_.empty()); }
+  /// Not more than the call can take.
+  bool reads() const { return !(call_ && calls_.input_full(*call_)); }
+
+  bool full() const override { return queued_ >= kFull; }
+  void started(int pid) override { send({Kind::Started, calls_.has_terminal(call_.value_or(0)), call_.value_or(0), static_cast<std::uint64_t>(pid), {}, {}}, {}); }
+  void failed(const isolate::SetupFailure& f) override {
+    send({Kind::Failed, 0, 0, static_cast<std::uint64_t>(f.code), {}, {}},
+         fmt::format("{}{}{}{}{}{}{}", static_cast<int>(f.stage), '\0', f.path, '\0', f.cause, '\0', f.hint));
+    finish();
+  }
+  void output(std::uint8_t stream, std::uint64_t offset, std::string_view bytes) override {
+    send({Kind::Output, stream, call_.value_or(0), offset, {}, {}}, bytes);
+  }
+  void exited(const CallEnd& end) override {
+    json event = json::object();
+    auto add = [&](const char* name, const auto& value) { put(event, name, value); };
+    end.event.fields(add);
+    send({Kind::Exited, 0, call_.value_or(0), static_cast<std::uint64_t>(end.verdict.exit_code), {}, {}}, event.dump());
+    finish();
+  }
+
+  void hear() {
+    try {
+      auto frame = isolate::init::receive_frame(socket_.get(), true);
+      if (!frame) gone_ = true;
+      else obey(*frame);
+    } catch (const SystemError& error) {
+      if (error.code() == EAGAIN) return;
+      refuse(error.what());
+    } catch (const std::exception& error) {
+      refuse(error.what());
+    }
+  }
+
+  void flush() {
+    while (!queue_.empty() && !gone_) {
+      const auto& [frame, bytes] = queue_.front();
+      try {
+        if (!isolate::init::send_frame(socket_.get(), frame, bytes, {}, true)) return;
+      } catch (const SystemError&) {
+        gone_ = true;
+        return;
+      }
+      queued_ -= bytes.size();
+      queue_.pop_front();
+    }
+  }
+
+ private:
+  template <typename T>
+  static void put(json& to, const char* name, const T& value) {
+    if constexpr (requires { value.has_value(); }) {
+      if (value) put(to, name, *value);
+    } else if constexpr (requires { value.source; }) {
+      to[name] = {{"source", value.source}, {"counter", value.counter}};
+    } else {
+      to[name] = value;
+    }
+  }
+
+  void send(const Frame& frame, std::string_view bytes) {
+    try {
+      if (queue_.empty() && isolate::init::send_frame(socket_.get(), frame, bytes, {}, true)) return;
+    } catch (const SystemError&) {
+      gone_ = true;
+      return;
+    }
+    queue_.emplace_back(Frame{frame.kind, frame.stream, frame.call, frame.offset, {}, {}}, std::string(bytes));
+    queued_ += bytes.size();
+  }
+
+  void refuse(const std::string& why) { failed({isolate::Stage::Start, EINVAL, {}, why, {}}); }
+
+  void finish() {
+    over_ = true;
+    cancels_ = false;
+    call_.reset();
+  }
+
+  void obey(const Frame& frame) {
+    if (over_) return;
+    if (!call_) {
+      if (frame.kind == Kind::Spawn) return begin(parse_wish(frame.bytes));
+      if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
+      call_ = frame.call;
+      if (!calls_.attach(frame.call, frame.offset, this)) throw std::runtime_error(fmt::format("there is no call {} in this session", frame.call));
+      return started(0);
+    }
+    switch (frame.kind) {
+      case Kind::Input: return calls_.input(*call_, frame.bytes);
+      case Kind::EndInput: return calls_.end_input(*call_);
+      case Kind::Resize: return calls_.resize(*call_, static_cast<unsigned short>(frame.offset >> 16), static_cast<unsigned short>(frame.offset));
+      case Kind::Signal: return calls_.signal(*call_, static_cast<int>(frame.offset));
+      case Kind::Forget: return calls_.cancel(*call_);
+      default: return;
+    }
+  }
+
+  void begin(const CallWish& wish) {
+    CallRequest request;
+    request.process = make_process(wish, first_);
+    request.keeps_input = wish.interactive;
+    request.wall_ms = wish.wall_ms;
+    if (wish.memory) request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(wish.memory);
+    if (wish.pids) request.limits.pids = static_cast<std::int64_t>(wish.pids);
+    call_ = calls_.begin(request, this);
+    cancels_ = !wish.detached;
+  }
+
+  Fd socket_;
+  Calls& calls_;
+  const isolate::Process& first_;
+  std::optional<std::uint32_t> call_;
+  std::deque<std::pair<Frame, std::string>> queue_;
+  std::size_t queued_ = 0;
+  bool cancels_ = false, gone_ = false, over_ = false;
+};
+
+Control::Control(Fd listener, Calls& calls, isolate::Process first)
+    : listener_(std::move(listener)), calls_(calls), first_(std::move(first)) {}
+Control::~Control() = default;
+
+void Control::wait_for(std::vector<pollfd>& list) const {
+  list.push_back({clients_.size() < kMostClients ? listener_.get() : -1, POLLIN, 0});
+  for (const Client& client : clients_)
+    list.push_back({client.fd(), static_cast<short>((client.reads() ? POLLIN : 0) | (client.waiting() ? POLLOUT : 0)), 0});
+}
+
+void Control::ready(const pollfd* list) {
+  const pollfd* at = list + 1;
+  for (Client& client : clients_) {
+    if (at->revents & (POLLIN | POLLHUP | POLLERR)) client.hear();
+    client.flush();
+    ++at;
+  }
+  if (list[0].revents) accept_one();
+  clients_.remove_if([](const Client& client) { return client.gone(); });
+}
+
+void Control::accept_one() {
+  Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!socket) return;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  bool ours = ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::getuid());
+  if (!ours) return;
+  clients_.emplace_back(std::move(socket), calls_, first_);
+  clients_.back().hear();  // it has mostly sent its wish by now
+}
+
+void Control::drain() {
+  for (Client& client : clients_) client.flush();
+}
+
+}  // namespace runner::supervise

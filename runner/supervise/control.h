@@ -1,0 +1,62 @@
+// The supervisor's socket in the session's directory: who connects starts a call, or looks on at one. It speaks the frames of
+// isolate/init/protocol.h, one call a connection:
+//
+//   client                                    supervisor
+//   Spawn + CallWish as JSON ───────────────▶ starts a call            or  Replay N, offset: attaches to call N
+//                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
+//   Input, EndInput, Resize, Signal ────────▶
+//                                           ◀── Output stream, offset, bytes
+//                                           ◀── Exited (offset: exit code of the client; bytes: the event's data as JSON)
+//   (closed) ───────────────────────────────▶ cancels a call that is not detached
+//
+// The socket's mode lets in its owner only, and the peer's credentials are asked for besides: SO_PEERCRED, unix(7).
+#pragma once
+
+#include <poll.h>
+
+#include <deque>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "isolate/plan.h"
+#include "isolate/sys/fd.h"
+#include "runner/supervise/calls.h"
+
+namespace runner::supervise {
+
+/// What a client asks for. Rights are not among it: they are the session's.
+struct CallWish {
+  std::vector<std::string> argv, env;       // env: in addition to the session's
+  std::string cwd;                          // empty: the session's
+  std::string user;                         // UID[:GID]; empty: the session's
+  std::vector<std::uint32_t> groups;
+  bool interactive = false, terminal = false, detached = false;
+  unsigned short rows = 0, columns = 0;
+  std::uint64_t wall_ms = 0, memory = 0, pids = 0;  // 0: no limit of its own
+};
+std::string to_json(const CallWish& wish);
+CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error
+
+class Control {
+ public:
+  /// `first` is the session's own process, after which further ones are made.
+  Control(isolate::sys::Fd listener, Calls& calls, isolate::Process first);
+  ~Control();
+
+  void wait_for(std::vector<pollfd>& list) const;
+  void ready(const pollfd* list);            ///< the entries that wait_for() added
+  std::size_t clients() const { return clients_.size(); }
+  void drain();                              ///< what is queued goes out, as far as the sockets take it
+
+ private:
+  class Client;
+  void accept_one();
+
+  isolate::sys::Fd listener_;
+  Calls& calls_;
+  isolate::Process first_;
+  std::list<Client> clients_;
+};
+
+}  // namespace runner::supervise
