@@ -212,7 +212,11 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
       for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
       daemon.tell(0);
     }
-    session::sweep(context.directories(), context.cgroups());
+    try {
+      session::sweep(context.directories(), context.cgroups());
+    } catch (const std::exception& error) {
+      if (!flags.detach) report_warning(context.globals, error.what());  // what another session left is no reason to end this one
+    }
   };
 
   if (flags.rm)

@@ -89,7 +89,11 @@ class Viewer {
 
  private:
   void send(Kind kind, std::uint64_t offset = 0, std::string_view bytes = {}) {
-    isolate::init::send_frame(socket_.get(), {kind, 0, 0, offset, {}, {}}, bytes);
+    try {
+      isolate::init::send_frame(socket_.get(), {kind, 0, 0, offset, {}, {}}, bytes);
+    } catch (const SystemError& error) {
+      if (error.code() != EPIPE && error.code() != ECONNRESET) throw;  // hear() finds out what the supervisor said last
+    }
   }
 
   void hear() {
@@ -148,7 +152,11 @@ class Viewer {
 
   // The supervisor reads no further while the call takes nothing: then neither do we, and signals still get through.
   void send_input() {
-    blocked_ = !unsent_.empty() && !isolate::init::send_frame(socket_.get(), {Kind::Input, 0, 0, 0, {}, {}}, unsent_, {}, true);
+    try {
+      blocked_ = !unsent_.empty() && !isolate::init::send_frame(socket_.get(), {Kind::Input, 0, 0, 0, {}, {}}, unsent_, {}, true);
+    } catch (const SystemError&) {
+      input_open_ = false;
+    }
     if (blocked_) return;
     unsent_.clear();
     if (std::exchange(ended_, false)) send(Kind::EndInput);

@@ -86,7 +86,8 @@ class Control::Client : public Listener {
 
   int fd() const { return socket_.get(); }
   bool waiting() const { return !queue_.empty(); }
-  bool gone() const { return gone_ || (over_ && queue_.empty()); }
+  /// Its own end comes first: closing with something of the client's unread would throw away what it has not read (unix(7), ECONNRESET).
+  bool gone() const { return gone_; }
   /// Not more than the call can take.
   bool reads() const { return !(call_ && calls_.input_full(*call_)); }
 
