@@ -166,9 +166,11 @@ void Cgroup::make_room(const CgroupHost& host) {
 Cgroup Cgroup::open(const std::string& path, const CgroupHost& host) {
   Cgroup group;
   if (path.empty()) return group;
-  if (!host.v2.empty() && find_dir(host.v2 + host.v2_base + path)) {
-    group.v2_path_ = host.v2 + host.v2_base + path;
-    group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
+  if (!host.v2.empty()) {
+    std::string directory = host.v2 + host.v2_base + path;
+    group.v2_ = Fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (group.v2_) group.v2_path_ = directory;
+    else if (errno != ENOENT && errno != ENODEV) fail(errno, "open cgroup {}", directory);
   }
   for (const auto& [controller, mount] : host.v1)
     if (find_dir(mount + path)) group.v1_.emplace(controller, mount + path);
