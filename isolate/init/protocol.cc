@@ -78,13 +78,10 @@ bool send_frame(int socket, const Frame& frame, std::string_view bytes, const st
 }
 
 std::optional<Frame> receive_frame(int socket, bool dont_wait) {
-  auto message = sys::receive_message(socket, dont_wait);
-  if (!message) return std::nullopt;
   Header header;
-  if (message->bytes.size() < sizeof header) sys::fail(EPROTO, "read a frame (it is cut short)");
-  std::memcpy(&header, message->bytes.data(), sizeof header);
+  auto message = sys::receive_message(socket, dont_wait, {reinterpret_cast<char*>(&header), sizeof header});
+  if (!message) return std::nullopt;
   if (header.version != kVersion) sys::fail(EPROTO, "read a frame (it is of another version of runner)");
-  message->bytes.erase(0, sizeof header);
   return Frame{static_cast<Kind>(header.kind), header.stream, header.call, header.offset, std::move(message->bytes), std::move(message->fds)};
 }
 

@@ -67,14 +67,14 @@ void send_message(int socket, const std::string& bytes, const std::vector<int>& 
   send_parts(socket, {&whole, 1}, fds);
 }
 
-std::optional<Message> receive_message(int socket, bool dont_wait) {
+std::optional<Message> receive_message(int socket, bool dont_wait, std::span<char> head) {
   static char buffer[kLargest];  // this program has one thread
   Message message;
-  iovec part{buffer, sizeof buffer};
+  iovec parts[] = {{head.data(), head.size()}, {buffer, sizeof buffer}};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)];
   msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
+  header.msg_iov = parts;
+  header.msg_iovlen = 2;
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   ssize_t got;
@@ -93,7 +93,8 @@ std::optional<Message> receive_message(int socket, bool dont_wait) {
   }
   if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(EMSGSIZE, "receive a message");
   if (got == 0) return std::nullopt;
-  message.bytes.assign(buffer, static_cast<std::size_t>(got));
+  if (static_cast<std::size_t>(got) < head.size()) fail(EPROTO, "receive a message (it is cut short)");
+  message.bytes.assign(buffer, static_cast<std::size_t>(got) - head.size());
   return message;
 }
 

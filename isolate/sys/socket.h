@@ -27,7 +27,8 @@ void send_message(int socket, const std::string& bytes, const std::vector<int>& 
 
 /// Empty at the end of the stream: the peer closed its end or died. With `dont_wait`, a message
 /// that is not there yet is EAGAIN.
-std::optional<Message> receive_message(int socket, bool dont_wait = false);
+/// The first bytes go to `head` when one is given, the rest into the message; a message that is shorter than it is EPROTO.
+std::optional<Message> receive_message(int socket, bool dont_wait = false, std::span<char> head = {});
 
 /// A listening SOCK_SEQPACKET socket at `path`, mode 0600, and a connection to one. Paths longer than sun_path are
 /// reached through a descriptor of their folder.

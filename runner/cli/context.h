@@ -64,6 +64,7 @@ std::vector<std::string> policy_folders();
 int check_main(Context& context);
 int create_main(Context& context);
 int delete_main(Context& context);
+int attach_main(Context& context);
 int exec_main(Context& context);
 int features_main(Context& context);
 int kill_main(Context& context);

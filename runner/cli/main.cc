@@ -23,6 +23,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"run", run_main, "run a command as a session (with --), or a bundle as a container"},
     {"exec", exec_main, "run a further command in a session or container"},
+    {"attach", attach_main, "look on at the program of a session, and type into it"},
     {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},

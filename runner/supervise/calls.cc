@@ -282,8 +282,11 @@ void Calls::check_deadlines() {
 void Calls::finish(std::uint32_t number, Call& call, const Exit& exit) {
   for (auto& [stream, each] : call.streams)
     if (each.log) each.log->finish();
-  if (number == 0) {
+  if (number == 0) {  // its end is the session's, which the supervisor judges
     program_exit_ = exit;
+    CallEnd end;
+    end.verdict.exit_code = exit.signal ? 128 + exit.signal : exit.code;
+    for (auto& [n, viewer] : call.viewers) viewer.listener->exited(end);
     return;
   }
   Ending ending;

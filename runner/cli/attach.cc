@@ -1,0 +1,57 @@
+// `runner attach`: looks on at a running program, from what its ring still has, and types into it.
+#include <fmt/format.h>
+
+#include "isolate/link.h"
+#include "runner/cli/context.h"
+#include "runner/config/units.h"
+#include "runner/supervise/client.h"
+
+namespace runner::cli {
+
+namespace {
+
+// "ctrl-p,ctrl-q", as docker writes them; a single character stands for itself.
+std::string parse_keys(const std::string& text) {
+  std::string keys;
+  for (std::size_t at = 0; at < text.size();) {
+    std::size_t end = std::min(text.find(',', at), text.size());
+    std::string key = text.substr(at, end - at);
+    bool control = key.size() == 6 && key.rfind("ctrl-", 0) == 0;
+    if (control && key[5] >= '@' && key[5] <= '_') keys += static_cast<char>(key[5] - '@');
+    else if (control && key[5] >= 'a' && key[5] <= 'z') keys += static_cast<char>(key[5] - 'a' + 1);
+    else if (key.size() == 1) keys += key;
+    else throw UsageError(fmt::format("attach: --detach-keys: '{}' is no key (a character, or ctrl- and one of a-z @ [ \\ ] ^ _)", key));
+    at = end + 1;
+  }
+  return keys;
+}
+
+}  // namespace
+
+int attach_main(Context& context) {
+  std::string from, keys = "ctrl-p,ctrl-q";
+  bool no_stdin = false;
+  Options options("attach", "Attach to the program of a session, or to a call of it: runner attach [flags] ID [CALL]");
+  options.value("--from", from, "offset in its output to begin at; by default the oldest that is still there");
+  options.flag("--no-stdin", no_stdin, "only look on");
+  options.value("--detach-keys", keys, "keys that leave it running");
+  std::vector<std::string> arguments = context.parse(options);
+  if (arguments.empty() || arguments.size() > 2) throw UsageError("attach: takes the ID of a session, and perhaps the number of a call");
+  std::string number = arguments.size() == 2 ? arguments[1] : "0";
+  if (number[0] == 'c') number.erase(0, 1);
+  std::optional<std::uint64_t> call = parse_whole(number), offset = parse_whole(from.empty() ? "0" : from);
+  if (!call || *call > ~0u) throw UsageError(fmt::format("attach: '{}' is no call: they are c1, c2, ...", arguments[1]));
+  if (!offset) throw UsageError(fmt::format("attach: --from {}: not an offset", from));
+
+  session::Entry entry = context.entry(arguments[0]);
+  if (!entry.read_state().is_session) throw std::runtime_error("attach: a container's streams are its caller's; only sessions can be attached to");
+  supervise::Watching how;
+  how.interactive = !no_stdin;
+  how.detach_keys = parse_keys(keys);
+  isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
+  supervise::Watched end = supervise::attach_call(socket, static_cast<std::uint32_t>(*call), *offset, how);
+  if (end.left) std::fputs("\r\nrunner: detached; it runs on\n", stderr);
+  return end.exit_code;
+}
+
+}  // namespace runner::cli
