@@ -64,7 +64,7 @@ Pipe make_pipe(bool we_read) {
 
 }  // namespace
 
-Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, Send send)
+Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, int cgroup, Send send)
     : number_(number), flags_(flags), send_(std::move(send)) {
   auto [ours, theirs] = Link::make();
   TerminalPair terminal;
@@ -81,7 +81,7 @@ Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags
     if (flags & kKeepInput) in_ = std::move(in.write);
     in.write.close();
   }
-  Child child = clone_process(0);
+  Child child = clone_process(0, cgroup);
   if (child.pid() == 0) {
     ours.close();
     int stdio[3] = {in.read.get(), out.write.get(), err.write.get()};

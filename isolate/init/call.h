@@ -20,8 +20,8 @@ class Call {
   /// Sends a frame to the supervisor; false when the socket is full. Frames without bytes always get through: they are queued.
   using Send = std::function<bool(const Frame& frame, std::string_view bytes, const std::vector<int>& fds)>;
 
-  /// Makes the process and lets it wait for Go. What cannot be made throws; what the process cannot do arrives as Failed.
-  Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, Send send);
+  /// Makes the process, in the v2 group `cgroup` unless that is -1, and lets it wait for Go when the flags say so. What cannot be made throws; what the process cannot do arrives as Failed.
+  Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, int cgroup, Send send);
 
   void go();
   void input(const std::string& bytes) { input_ += bytes; }

@@ -119,8 +119,8 @@ class Init {
   void spawn(Frame& frame) {
     try {
       SpawnRequest request = decode_spawn(read_file(fmt::format("/proc/self/fd/{}", frame.fds.at(0).get())));
-      frame.fds.clear();
-      calls_.try_emplace(frame.call, frame.call, request, frame.stream,
+      frame.fds.erase(frame.fds.begin());
+      calls_.try_emplace(frame.call, frame.call, request, frame.stream, frame.fds.empty() ? -1 : frame.fds[0].get(),
                          [this](const Frame& f, std::string_view bytes, const std::vector<int>& fds) { return send(f, bytes, fds); });
     } catch (const std::exception& error) {
       SetupFailure f = describe(Stage::Start, error);

@@ -2,8 +2,8 @@
 // that the supervisor asked for, with its three streams or its terminal; it chooses the number. Call 0 is the session's program.
 //
 //   supervisor                          runner-init
-//   Spawn N + request ────────────────▶ makes streams and process; a number that is known already is only answered for
-//                                     ◀── Born N + pidfd            the process waits, for its cgroup      (Spawn asks for it: kAwaitGo)
+//   Spawn N + request [+ cgroup] ─────▶ makes streams and process; a number that is known already is only answered for
+//                                     ◀── Born N + pidfd            the process waits, for its v1 cgroups  (only with kAwaitGo)
 //   Go N ──────────────────────────────▶
 //                                     ◀── Started N (offset: pid inside)  or  Failed N (text: STAGE ERRNO PATH, a zero, CAUSE)
 //                                     ◀── Output N, stream, offset, bytes     no more than the ring holds beyond what was acknowledged

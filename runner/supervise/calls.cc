@@ -67,7 +67,7 @@ void Calls::send(Kind kind, std::uint32_t call, std::uint64_t offset, std::strin
   }
 }
 
-void Calls::ask(std::uint32_t number, Call& call, bool waits) {
+void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   bool terminal = call.request.process.terminal.has_value();
   auto add = [&](std::uint8_t stream, events::Stream kind) {
     Stream& made = call.streams[stream];
@@ -76,15 +76,17 @@ void Calls::ask(std::uint32_t number, Call& call, bool waits) {
   add(1, terminal ? events::Stream::Terminal : events::Stream::Stdout);
   if (!terminal) add(2, events::Stream::Stderr);
   Fd request = memory_file(isolate::init::encode({call.request.process, setting_.filters}));
-  auto flags = static_cast<std::uint8_t>((waits ? isolate::init::kAwaitGo : isolate::init::kLast) | (call.request.keeps_input ? isolate::init::kKeepInput : 0));
-  isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, 0, {}, {}}, {}, {request.get()});
+  if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
+  std::vector<int> fds{request.get()};
+  if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
+  isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, 0, {}, {}}, {}, fds);
 }
 
 void Calls::begin_program(const CallRequest& request, Listener* listener) {
   Call& call = calls_[0];
   call.request = request;
   call.owner = listener;
-  ask(0, call, false);
+  ask(0, call, isolate::init::kLast);
 }
 
 std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
@@ -100,7 +102,10 @@ std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
   if (request.limits != isolate::Limits{}) session.make_room(setting_.cgroups);
   if (setting_.cgroups.writable) call.cgroup = isolate::Cgroup::create(plan, setting_.cgroups);
   call.before = session.counters();
-  ask(number, calls_[number] = std::move(call), true);
+  if (!std::exchange(open_to_init_, true)) session.let_enter(setting_.init_uid);
+  call.cgroup.let_enter(setting_.init_uid);
+  std::uint8_t flags = call.cgroup.needs_place() ? isolate::init::kAwaitGo : 0;
+  ask(number, calls_[number] = std::move(call), flags);
   return number;
 }
 
@@ -198,7 +203,7 @@ bool Calls::hear() {
 // In no process's hands but ours until Go: so it runs nothing outside its group.
 void Calls::born(std::uint32_t number, Call& call, const Frame& frame) {
   try {
-    call.cgroup.place(pid_of(frame.fds.at(0).get()));
+    call.cgroup.place_v1(pid_of(frame.fds.at(0).get()));
   } catch (const std::exception& error) {
     fail(number, call, isolate::describe(isolate::Stage::Start, error));
     send(Kind::Signal, number, SIGKILL);

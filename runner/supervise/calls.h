@@ -55,6 +55,7 @@ class Calls {
     std::vector<isolate::Filter> filters;          // every call gets the session's
     isolate::CgroupHost cgroups;
     isolate::CgroupPlan cgroup;                    // the session's
+    uid_t init_uid = 0;                            // of runner-init, as the host sees it
     std::uint64_t output_bytes = 0;                // of all calls together that goes into the events; 0: no limit
   };
   Calls(Setting setting, events::Writer& events, std::vector<std::string>& notes)
@@ -115,7 +116,7 @@ class Calls {
   };
 
   Call* find(std::uint32_t number);
-  void ask(std::uint32_t number, Call& call, bool waits);
+  void ask(std::uint32_t number, Call& call, std::uint8_t flags);
   void send(isolate::init::Kind kind, std::uint32_t call, std::uint64_t offset = 0, std::string_view bytes = {}, std::uint8_t stream = 0);
   void born(std::uint32_t number, Call& call, const isolate::init::Frame& frame);
   void take_output(Call& call, const isolate::init::Frame& frame);
@@ -129,6 +130,7 @@ class Calls {
   std::vector<std::string>& notes_;
   std::map<std::uint32_t, Call> calls_;
   std::uint32_t next_call_ = 1, next_viewer_ = 1;
+  bool open_to_init_ = false;                       // the session's group
   std::optional<isolate::sys::Exit> program_exit_;
   std::optional<isolate::SetupFailure> program_failure_;
   int program_pid_ = 0;

@@ -99,7 +99,7 @@ class Supervisor {
       state.started = true;
       entry_.write_process({request_.plan.process, filters});
       entry_.write_state(state);
-      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, request_.output_bytes}, events_, notes_);
+      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, init_uid(), request_.output_bytes}, events_, notes_);
       // Before PID 1 reads it: the message waits in the socket.
       CallRequest program{request_.plan.process, request_.interactive || request_.keeps_input, request_.raw == nullptr, 0, {}};
       calls_->begin_program(program, &foreground_);
@@ -124,6 +124,11 @@ class Supervisor {
     for (const std::string& file : sandbox.cgroup().event_files())
       if (limits_ && ::inotify_add_watch(limits_.get(), file.c_str(), IN_MODIFY) == -1) asks_ = true;
     v1_oom_ = sandbox.cgroup().v1_oom_event();
+  }
+
+  uid_t init_uid() const {
+    const auto& uids = request_.plan.ids.uids;
+    return uids.empty() ? ::geteuid() : uids.front().outside;
   }
 
   void await_spawned() {
