@@ -31,16 +31,13 @@ std::string parse_keys(const std::string& text) {
 int attach_main(Context& context) {
   std::string from, keys = "ctrl-p,ctrl-q";
   bool no_stdin = false;
-  Options options("attach", "Attach to the program of a session, or to a call of it: runner attach [flags] ID [CALL]");
+  Options options("attach", "Attach to the program of a session, or to a call of it: runner attach [flags] ID [CALL|SERVICE]");
   options.value("--from", from, "offset in its output to begin at; by default the oldest that is still there");
   options.flag("--no-stdin", no_stdin, "only look on");
   options.value("--detach-keys", keys, "keys that leave it running");
   std::vector<std::string> arguments = context.parse(options);
-  if (arguments.empty() || arguments.size() > 2) throw UsageError("attach: takes the ID of a session, and perhaps the number of a call");
-  std::string number = arguments.size() == 2 ? arguments[1] : "0";
-  if (number[0] == 'c') number.erase(0, 1);
-  std::optional<std::uint64_t> call = parse_whole(number), offset = parse_whole(from.empty() ? "0" : from);
-  if (!call || *call > ~0u) throw UsageError(fmt::format("attach: '{}' is no call: they are c1, c2, ...", arguments[1]));
+  if (arguments.empty() || arguments.size() > 2) throw UsageError("attach: takes the ID of a session, and perhaps the name of a call");
+  std::optional<std::uint64_t> offset = parse_whole(from.empty() ? "0" : from);
   if (!offset) throw UsageError(fmt::format("attach: --from {}: not an offset", from));
 
   session::Entry entry = context.entry(arguments[0]);
@@ -49,7 +46,7 @@ int attach_main(Context& context) {
   how.interactive = !no_stdin;
   how.detach_keys = parse_keys(keys);
   isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
-  supervise::Watched end = supervise::attach_call(socket, static_cast<std::uint32_t>(*call), *offset, how);
+  supervise::Watched end = supervise::attach_call(socket, arguments.size() == 2 ? arguments[1] : "", *offset, how);
   if (end.left) std::fputs("\r\nrunner: detached; it runs on\n", stderr);
   return end.exit_code;
 }

@@ -29,7 +29,7 @@ struct ExecFlags {
   bool terminal = false, detach = false, no_new_privileges = false, ignore_paused = false;
   int preserve_fds = 0;
   // Of a session only:
-  std::string timeout, memory, pids;
+  std::string timeout, memory, pids, service, restart;
   bool interactive = false, events = false;
 
   void declare(Options& o) {
@@ -53,6 +53,8 @@ struct ExecFlags {
     o.value("--timeout", timeout, "session: how long it may take (30s, 5m); exit code 124");
     o.value("-m,--memory", memory, "session: memory that it may use (512M), within the session's");
     o.value("--pids-limit", pids, "session: how many processes it may have, within the session's");
+    o.value("--service", service, "session, with -d: a name for it, by which attach finds it");
+    o.value("--restart", restart, "session, with --service: no, on-failure or always");
     o.flag("--events", events, "session: print events instead of the command's own output");
   }
 };
@@ -150,6 +152,15 @@ supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::strin
   wish.wall_ms = read_limit("--timeout", flags.timeout, parse_duration);
   wish.memory = read_limit("--memory", flags.memory, parse_size);
   wish.pids = read_limit("--pids-limit", flags.pids, parse_whole);
+  wish.service = flags.service;
+  constexpr std::pair<const char*, supervise::Restart> kPolicies[] = {
+      {"", supervise::Restart::No}, {"no", supervise::Restart::No}, {"on-failure", supervise::Restart::OnFailure}, {"always", supervise::Restart::Always}};
+  auto policy = std::find_if(std::begin(kPolicies), std::end(kPolicies), [&](const auto& p) { return flags.restart == p.first; });
+  if (policy == std::end(kPolicies)) throw UsageError(fmt::format("exec: --restart {}: must be no, on-failure or always", flags.restart));
+  wish.restart = policy->second;
+  if (!flags.service.empty() && !flags.detach) throw UsageError("exec: --service is for a command that runs in the background: give -d");
+  if (flags.service.empty() && !flags.restart.empty()) throw UsageError("exec: --restart is for a service: give --service NAME");
+  if (!session::why_bad_id(flags.service).empty() && !flags.service.empty()) throw UsageError(fmt::format("exec: --service {}: {}", flags.service, session::why_bad_id(flags.service)));
   return wish;
 }
 

@@ -93,10 +93,11 @@ std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
   std::uint32_t number = next_call_++;
   Call call;
   call.request = request;
-  call.name = fmt::format("c{}", number);
+  call.name = request.service.empty() ? fmt::format("c{}", number) : request.service;
+  if (named(call.name) || waiting_.count(call.name)) isolate::sys::fail(EEXIST, "start service {} (it runs already)", call.name);
   call.owner = listener;
   isolate::CgroupPlan plan;
-  plan.path = setting_.cgroup.path + "/" + call.name;
+  plan.path = fmt::format("{}/c{}", setting_.cgroup.path, number);
   plan.limits = request.limits;
   isolate::Cgroup session = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups);
   if (request.limits != isolate::Limits{}) session.make_room(setting_.cgroups);
@@ -153,6 +154,12 @@ bool Calls::input_full(std::uint32_t number) const {
 bool Calls::has_terminal(std::uint32_t number) const {
   auto at = calls_.find(number);
   return at != calls_.end() && at->second.request.process.terminal.has_value();
+}
+
+std::optional<std::uint32_t> Calls::named(const std::string& name) const {
+  for (const auto& [number, call] : calls_)
+    if (call.name == name) return number;
+  return std::nullopt;
 }
 
 bool Calls::attach(std::uint32_t number, std::uint64_t offset, Listener* listener) {
@@ -265,6 +272,10 @@ void Calls::acknowledge(bool ready) {
 
 int Calls::time_left() const {
   int least = -1;
+  for (const auto& [name, service] : waiting_) {
+    int left = static_cast<int>(service.pause_ms - std::min(service.pause_ms, milliseconds_since(service.since)));
+    least = least < 0 ? left : std::min(least, left);
+  }
   for (const auto& [number, call] : calls_) {
     if (!call.request.wall_ms || call.timed_out) continue;
     std::uint64_t used = milliseconds_since(call.began);
@@ -274,7 +285,30 @@ int Calls::time_left() const {
   return least;
 }
 
+void Calls::restart(const Call& call, bool failed) {
+  Restart policy = call.request.restart;
+  if (call.cancelled || policy == Restart::No || (policy == Restart::OnFailure && !failed)) return;
+  constexpr std::uint64_t kFirst = 100, kLongest = 10'000;
+  std::uint64_t& pause = pauses_[call.name];
+  // One that has run for a while begins anew with short pauses, as with systemd and docker.
+  pause = pause == 0 || milliseconds_since(call.began) > kLongest ? kFirst : std::min(pause * 2, kLongest);
+  waiting_[call.name] = {call.request, pause, Clock::now()};
+}
+
+void Calls::restart_services() {
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    if (milliseconds_since(at->second.since) < at->second.pause_ms) {
+      ++at;
+      continue;
+    }
+    CallRequest request = at->second.request;
+    at = waiting_.erase(at);
+    begin(request, nullptr);
+  }
+}
+
 void Calls::check_deadlines() {
+  restart_services();
   for (auto& [number, call] : calls_) {
     if (!call.request.wall_ms || call.timed_out || milliseconds_since(call.began) < call.request.wall_ms) continue;
     cancel(number);
@@ -328,6 +362,7 @@ void Calls::finish(std::uint32_t number, Call& call, const Exit& exit) {
   if (call.owner) call.owner->exited(end);
   for (auto& [n, viewer] : call.viewers)
     if (viewer.listener != call.owner) viewer.listener->exited(end);
+  restart(call, end.verdict.result != events::Result::Success);
   // What it left behind lives on in its group until the session ends, whose removal takes all groups below.
   if (event.left) call.cgroup.leave();
   send(Kind::Forget, number);

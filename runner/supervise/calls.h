@@ -40,12 +40,16 @@ class Listener {
   virtual void exited(const CallEnd& end) {}
 };
 
+enum class Restart { No, OnFailure, Always };
+
 struct CallRequest {
   isolate::Process process;
   bool keeps_input = false;
   bool logged = true;            // its output goes into the events
   std::uint64_t wall_ms = 0;     // 0: no limit of its own
   isolate::Limits limits;        // of its own, within the session's
+  std::string service;           // a name for it; letters, digits, '_' and '-'. Empty: "c1", "c2", ...
+  Restart restart = Restart::No; // when it has ended; the wait before it doubles from 0.1 s to 10 s
 };
 
 class Calls {
@@ -63,7 +67,7 @@ class Calls {
 
   /// Asks runner-init for the session's program; its events and end are the session's.
   void begin_program(const CallRequest& request, Listener* listener);
-  /// A further call, in a cgroup of its own. Throws when its limits cannot be set. The listener lives until the call ends, or drop().
+  /// A further call, in a cgroup of its own. Throws when its limits cannot be set, or its name is taken. The listener lives until the call ends, or drop().
   std::uint32_t begin(const CallRequest& request, Listener* listener);
   void drop(Listener* listener);                    ///< it is gone: nobody listens from here on
 
@@ -71,10 +75,11 @@ class Calls {
   void end_input(std::uint32_t call);
   void resize(std::uint32_t call, unsigned short rows, unsigned short columns);
   void signal(std::uint32_t call, int number);
-  void cancel(std::uint32_t call);                  ///< kills its whole tree, also what has double-forked
+  void cancel(std::uint32_t call);                  ///< kills its whole tree, also what has double-forked; a service stays ended
   bool input_full(std::uint32_t call) const;
 
   /// Shows what the ring still has from `offset` on to the listener, and then all that comes. False: there is no such call.
+  std::optional<std::uint32_t> named(const std::string& name) const;  ///< "" is the session's program
   bool attach(std::uint32_t call, std::uint64_t offset, Listener* listener);
 
   /// What runner-init says. False when it has said its last.
@@ -115,7 +120,15 @@ class Calls {
     bool timed_out = false, cancelled = false;
   };
 
+  struct Waiting {                                  // a service between two lives
+    CallRequest request;
+    std::uint64_t pause_ms;
+    Clock::time_point since;
+  };
+
   Call* find(std::uint32_t number);
+  void restart(const Call& call, bool failed);
+  void restart_services();
   void ask(std::uint32_t number, Call& call, std::uint8_t flags);
   void send(isolate::init::Kind kind, std::uint32_t call, std::uint64_t offset = 0, std::string_view bytes = {}, std::uint8_t stream = 0);
   void born(std::uint32_t number, Call& call, const isolate::init::Frame& frame);
@@ -129,6 +142,8 @@ class Calls {
   events::Writer& events_;
   std::vector<std::string>& notes_;
   std::map<std::uint32_t, Call> calls_;
+  std::map<std::string, Waiting> waiting_;
+  std::map<std::string, std::uint64_t> pauses_;     // of services, by name
   std::uint32_t next_call_ = 1, next_viewer_ = 1;
   bool open_to_init_ = false;                       // the session's group
   std::optional<isolate::sys::Exit> program_exit_;

@@ -206,9 +206,9 @@ Watched run_call(const Fd& socket, const CallWish& wish, const Watching& how) {
   return viewer.stay();
 }
 
-Watched attach_call(const Fd& socket, std::uint32_t call, std::uint64_t offset, const Watching& how) {
+Watched attach_call(const Fd& socket, const std::string& call, std::uint64_t offset, const Watching& how) {
   Viewer viewer(socket, how);
-  isolate::init::send_frame(socket.get(), {Kind::Replay, 0, call, offset, {}, {}}, {});
+  isolate::init::send_frame(socket.get(), {Kind::Replay, 0, 0, offset, {}, {}}, call);
   return viewer.stay();
 }
 

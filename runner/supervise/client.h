@@ -33,6 +33,6 @@ struct Watched {
 /// and std::runtime_error when the session ends before the call does.
 Watched run_call(const isolate::sys::Fd& socket, const CallWish& wish, const Watching& how);
 events::ProcessExited parse_exited(const std::string& event);
-Watched attach_call(const isolate::sys::Fd& socket, std::uint32_t call, std::uint64_t offset, const Watching& how);
+Watched attach_call(const isolate::sys::Fd& socket, const std::string& call, std::uint64_t offset, const Watching& how);
 
 }  // namespace runner::supervise

@@ -10,6 +10,7 @@
 
 #include "isolate/init/protocol.h"
 #include "isolate/sys/error.h"
+#include "runner/session/directories.h"
 
 namespace runner::supervise {
 
@@ -53,7 +54,7 @@ isolate::Process make_process(const CallWish& wish, const isolate::Process& firs
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
               {"terminal", w.terminal}, {"detached", w.detached}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
-              {"memory", w.memory}, {"pids", w.pids}}.dump(-1, ' ', true, json::error_handler_t::replace);
+              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 CallWish parse_wish(const std::string& text) {
@@ -72,6 +73,8 @@ CallWish parse_wish(const std::string& text) {
   j.at("wall_ms").get_to(w.wall_ms);
   j.at("memory").get_to(w.memory);
   j.at("pids").get_to(w.pids);
+  j.at("service").get_to(w.service);
+  j.at("restart").get_to(w.restart);
   if (w.argv.empty()) throw std::runtime_error("a command is missing");
   return w;
 }
@@ -172,8 +175,8 @@ class Control::Client : public Listener {
     if (!call_) {
       if (frame.kind == Kind::Spawn) return begin(parse_wish(frame.bytes));
       if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
-      call_ = frame.call;
-      if (!calls_.attach(frame.call, frame.offset, this)) throw std::runtime_error(fmt::format("there is no call {} in this session", frame.call));
+      call_ = calls_.named(frame.bytes);
+      if (!call_ || !calls_.attach(*call_, frame.offset, this)) throw std::runtime_error(fmt::format("no call {} is running in this session", frame.bytes));
       return started(0);
     }
     switch (frame.kind) {
@@ -193,6 +196,10 @@ class Control::Client : public Listener {
     request.wall_ms = wish.wall_ms;
     if (wish.memory) request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(wish.memory);
     if (wish.pids) request.limits.pids = static_cast<std::int64_t>(wish.pids);
+    if (std::string why = session::why_bad_id(wish.service); !why.empty() && !wish.service.empty())
+      throw std::runtime_error(fmt::format("service '{}': {}", wish.service, why));  // events hold it as it is
+    request.service = wish.service;
+    request.restart = wish.restart;
     call_ = calls_.begin(request, this);
     cancels_ = !wish.detached;
   }

@@ -2,7 +2,7 @@
 // isolate/init/protocol.h, one call a connection:
 //
 //   client                                    supervisor
-//   Spawn + CallWish as JSON ───────────────▶ starts a call            or  Replay N, offset: attaches to call N
+//   Spawn + CallWish as JSON ───────────────▶ starts a call            or  Replay + name, offset: attaches to a call
 //                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
 //   Input, EndInput, Resize, Signal ────────▶
 //                                           ◀── Output stream, offset, bytes
@@ -34,6 +34,8 @@ struct CallWish {
   bool interactive = false, terminal = false, detached = false;
   unsigned short rows = 0, columns = 0;
   std::uint64_t wall_ms = 0, memory = 0, pids = 0;  // 0: no limit of its own
+  std::string service;                      // of a detached call: its name
+  Restart restart = Restart::No;
 };
 std::string to_json(const CallWish& wish);
 CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error

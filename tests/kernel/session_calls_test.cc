@@ -125,6 +125,22 @@ TEST_SUITE("session calls") {
     CHECK(home.exec({"/probe", "eat-memory", "128"}).code == 0);  // without a limit of its own it has the session's
   }
 
+  TEST_CASE("a service is found by its name, and begins again as its policy says") {
+    SKIP_UNLESS(is_root(), "root");
+    Home home;
+    CHECK(home.exec({"sh", "-c", "echo up; sleep 64.25"}, {"-d", "--service", "web", "--restart", "on-failure"}).code == 0);
+    CHECK(has(home.exec({"true"}, {"-d", "--service", "web"}).err, "it runs already"));
+    Live viewer(runner_argv({"attach", "--no-stdin", home.box.id, "web"}));
+    CHECK(viewer.await("up\n"));
+    std::string first = run({"pgrep", "-f", "^sleep 64.25"}).out;
+    CHECK(home.exec({"pkill", "-f", "sleep 64.25"}).code == 0);
+    CHECK(eventually([&] { return !run({"pgrep", "-f", "^sleep 64.25"}).out.empty() && run({"pgrep", "-f", "^sleep 64.25"}).out != first; }));
+    CHECK(home.exec({"sh", "-c", "exit 0"}, {"-d", "--service", "once", "--restart", "on-failure"}).code == 0);
+    CHECK(eventually([&] { return home.exec({"true"}, {"-d", "--service", "once"}).code == 0; }));  // it ended well: the name is free
+    CHECK(has(home.exec({"true"}, {"--service", "web"}).err, "give -d"));
+    CHECK(has(home.exec({"true"}, {"-d", "--service", "a\"b"}).err, "--service"));
+  }
+
   TEST_CASE("--events prints the call as events, in a stream of its own") {
     SKIP_UNLESS(is_root(), "root");
     Home home;
@@ -215,7 +231,7 @@ TEST_SUITE("session calls") {
     Box nobody;
     CHECK(runner({"attach", nobody.id}).code == 1);
     Home home;
-    CHECK(has(runner({"attach", home.box.id, "c99"}).err, "there is no call 99"));
+    CHECK(has(runner({"attach", home.box.id, "c99"}).err, "no call c99 is running"));
     CHECK(has(home.exec({"true"}, {"--timeout", "soon"}).err, "--timeout 'soon' is not a limit"));
     runner({"kill", home.box.id, "KILL"});
     CHECK(eventually([&] { return home.box.status() == "stopped"; }));
