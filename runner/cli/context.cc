@@ -37,7 +37,8 @@ std::vector<std::string> Context::parse(Options& options, bool stop_at_first) {
 }
 
 const session::Directories& Context::directories() {
-  if (!have_directories_) directories_ = session::find_directories(globals.root);
+  if (have_directories_) return directories_;
+  directories_ = session::find_directories(globals.root);
   have_directories_ = true;
   return directories_;
 }

@@ -45,6 +45,9 @@ std::string shown(const std::string& id);
 /// Checks an id of the command line; throws UsageError.
 void check_id(const std::string& id);
 
+/// What the verbs of a session's life answer when they fail: design.md section 6.
+inline constexpr int kSessionVerbFailed = 125;
+
 /// For people on stderr, and for clients in the file of --log.
 void report_error(const Globals& globals, const std::string& message);
 void report_warning(const Globals& globals, const std::string& message);
@@ -69,6 +72,7 @@ int features_main(Context& context);
 int kill_main(Context& context);
 int list_main(Context& context);
 int logs_main(Context& context);
+int ls_main(Context& context);
 int pause_main(Context& context);
 int plan_main(Context& context);
 int policy_main(Context& context);

@@ -8,6 +8,7 @@
 
 #include "commit.h"
 
+#include "isolate/sys/error.h"
 #include "runner/cli/context.h"
 
 namespace {
@@ -18,12 +19,14 @@ struct Verb {
   const char* name;
   int (*main)(Context&);
   const char* help;
+  int failed = 1;  // its exit status when it throws
 };
 
 constexpr Verb kVerbs[] = {
     {"run", run_main, "run a command as a session (with --), or a bundle as a container"},
     {"exec", exec_main, "run a further command in a session or container"},
     {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
+    {"ls", ls_main, "list sessions: a table on a terminal, else JSON lines", kSessionVerbFailed},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
     {"check", check_main, "what this host can do, and what it lacks"},
@@ -60,7 +63,10 @@ int find_verb(int argc, char** argv) {
 
 int run_verb(const Verb& verb, Context& context) {
   try {
-    return verb.main(context);
+    int code = verb.main(context);
+    // A list that a full disk has cut short must not look like all that there is.
+    if (std::fflush(stdout) == EOF && code == 0) throw std::runtime_error(fmt::format("write to stdout: {}", isolate::sys::error_text(errno)));
+    return code;
   } catch (const HelpAsked& help) {
     fmt::print("{}", help.what());
     return 0;
@@ -69,7 +75,7 @@ int run_verb(const Verb& verb, Context& context) {
   } catch (const std::exception& error) {
     report_error(context.globals, error.what());
   }
-  return 1;
+  return verb.failed;
 }
 
 // A closed one would be taken by the next file that is opened, and handed to the sandbox as its own.
