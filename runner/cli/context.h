@@ -69,6 +69,7 @@ int create_main(Context& context);
 int delete_main(Context& context);
 int exec_main(Context& context);
 int features_main(Context& context);
+int inspect_main(Context& context);
 int kill_main(Context& context);
 int list_main(Context& context);
 int logs_main(Context& context);
