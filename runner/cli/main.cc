@@ -28,6 +28,7 @@ constexpr Verb kVerbs[] = {
     {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
     {"ls", ls_main, "list sessions: a table on a terminal, else JSON lines", kSessionVerbFailed},
     {"inspect", inspect_main, "print all that is known of sessions, as JSON", kSessionVerbFailed},
+    {"stop", stop_main, "end sessions: a signal, time to heed it, then SIGKILL", kSessionVerbFailed},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
     {"check", check_main, "what this host can do, and what it lacks"},
