@@ -14,6 +14,7 @@
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/session/rename.h"
 #include "runner/session/time.h"
 
 namespace runner::session {
@@ -113,6 +114,8 @@ Entry Entry::create(const Directories& directories, const std::string& id) {
   auto rename = [&] { return ::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, entry.path_.c_str(), RENAME_NOREPLACE); };
   auto claim = [&] {
     if (rename() != 0) return false;
+    // The name may be one that a session is just giving up: its data goes before ours comes.
+    if (!finish_rename(directories)) entry.remove(), fail(EBUSY, "make {} (a `runner rename` has begun and does not go on)", entry.path_);
     return true;
   };
   if (claim()) return entry;
