@@ -25,7 +25,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"run", run_main, "run a command as a session (with --), or a bundle as a container"},
     {"exec", exec_main, "run a further command in a session or container"},
-    {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
+    {"logs", logs_main, "print the events of a session; -f follows, --verify proves that none is missing"},
     {"ls", ls_main, "list sessions: a table on a terminal, else JSON lines", kSessionVerbFailed},
     {"inspect", inspect_main, "print all that is known of sessions, as JSON", kSessionVerbFailed},
     {"stop", stop_main, "end sessions: a signal, time to heed it, then SIGKILL", kSessionVerbFailed},
