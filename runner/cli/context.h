@@ -67,6 +67,7 @@ std::vector<std::string> policy_folders();
 int check_main(Context& context);
 int create_main(Context& context);
 int delete_main(Context& context);
+int events_main(Context& context);
 int exec_main(Context& context);
 int features_main(Context& context);
 int inspect_main(Context& context);
@@ -87,5 +88,6 @@ int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);
 int stop_main(Context& context);
+int top_main(Context& context);
 
 }  // namespace runner::cli
