@@ -10,6 +10,7 @@
 
 #include "isolate/sealed.h"
 #include "isolate/sys/error.h"
+#include "runner/session/rename.h"
 #include "runner/session/time.h"
 
 namespace runner::cli {
@@ -37,7 +38,9 @@ std::vector<std::string> Context::parse(Options& options, bool stop_at_first) {
 }
 
 const session::Directories& Context::directories() {
-  if (!have_directories_) directories_ = session::find_directories(globals.root);
+  if (have_directories_) return directories_;
+  directories_ = session::find_directories(globals.root);
+  session::finish_rename(directories_);  // a renamer that was stopped concerns no other session than its own
   have_directories_ = true;
   return directories_;
 }

@@ -45,6 +45,9 @@ std::string shown(const std::string& id);
 /// Checks an id of the command line; throws UsageError.
 void check_id(const std::string& id);
 
+/// What the verbs of a session's life answer when they fail: design.md section 6.
+inline constexpr int kSessionVerbFailed = 125;
+
 /// For people on stderr, and for clients in the file of --log.
 void report_error(const Globals& globals, const std::string& message);
 void report_warning(const Globals& globals, const std::string& message);
@@ -65,19 +68,27 @@ int check_main(Context& context);
 int create_main(Context& context);
 int delete_main(Context& context);
 int attach_main(Context& context);
+int events_main(Context& context);
 int exec_main(Context& context);
 int features_main(Context& context);
+int inspect_main(Context& context);
 int kill_main(Context& context);
 int list_main(Context& context);
 int logs_main(Context& context);
+int ls_main(Context& context);
 int pause_main(Context& context);
 int plan_main(Context& context);
 int policy_main(Context& context);
+int prune_main(Context& context);
 int ps_main(Context& context);
+int rename_main(Context& context);
 int resume_main(Context& context);
+int rm_main(Context& context);
 int run_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);
+int stop_main(Context& context);
+int top_main(Context& context);
 
 }  // namespace runner::cli

@@ -8,6 +8,7 @@
 
 #include "commit.h"
 
+#include "isolate/sys/error.h"
 #include "runner/cli/context.h"
 
 namespace {
@@ -18,13 +19,21 @@ struct Verb {
   const char* name;
   int (*main)(Context&);
   const char* help;
+  int failed = 1;  // its exit status when it throws
 };
 
 constexpr Verb kVerbs[] = {
     {"run", run_main, "run a command as a session (with --), or a bundle as a container"},
     {"exec", exec_main, "run a further command in a session or container"},
     {"attach", attach_main, "look on at the program of a session, and type into it"},
-    {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
+    {"logs", logs_main, "print the events of a session; -f follows, --verify proves that none is missing"},
+    {"ls", ls_main, "list sessions: a table on a terminal, else JSON lines", kSessionVerbFailed},
+    {"inspect", inspect_main, "print all that is known of sessions, as JSON", kSessionVerbFailed},
+    {"stop", stop_main, "end sessions: a signal, time to heed it, then SIGKILL", kSessionVerbFailed},
+    {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
+    {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
+    {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
+    {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
     {"check", check_main, "what this host can do, and what it lacks"},
@@ -34,6 +43,7 @@ constexpr Verb kVerbs[] = {
     {"kill", kill_main, "send a signal"},
     {"delete", delete_main, "delete a container or session"},
     {"list", list_main, "list containers and sessions"},
+    {"events", events_main, "print what one uses, as runc does; --stats once"},
     {"ps", ps_main, "list the processes of one"},
     {"pause", pause_main, "freeze all processes"},
     {"resume", resume_main, "thaw all processes"},
@@ -61,7 +71,10 @@ int find_verb(int argc, char** argv) {
 
 int run_verb(const Verb& verb, Context& context) {
   try {
-    return verb.main(context);
+    int code = verb.main(context);
+    // A list that a full disk has cut short must not look like all that there is.
+    if (std::fflush(stdout) == EOF && code == 0) throw std::runtime_error(fmt::format("write to stdout: {}", isolate::sys::error_text(errno)));
+    return code;
   } catch (const HelpAsked& help) {
     fmt::print("{}", help.what());
     return 0;
@@ -70,7 +83,7 @@ int run_verb(const Verb& verb, Context& context) {
   } catch (const std::exception& error) {
     report_error(context.globals, error.what());
   }
-  return 1;
+  return verb.failed;
 }
 
 // A closed one would be taken by the next file that is opened, and handed to the sandbox as its own.

@@ -60,6 +60,24 @@ class SessionData {
   bool kept_ = false;
 };
 
+// What `ls` and `inspect` tell of it, as long as there is an entry.
+void describe(const plan::SessionPlan& plan, session::State& state) {
+  const isolate::Process& process = plan.sandbox.process;
+  state.user = fmt::format("{}:{}", process.uid, process.gid);
+  state.cwd = process.cwd;
+  state.command = process.argv;
+  for (const std::string& variable : process.env) state.env_names.push_back(variable.substr(0, variable.find('=')));
+  const isolate::Limits& limits = plan.sandbox.cgroup.limits;
+  auto note = [&](const char* name, std::int64_t value) {
+    if (value > 0) state.limits[name] = static_cast<std::uint64_t>(value);
+  };
+  note("memory", limits.memory.value_or(0));
+  note("pids", limits.pids.value_or(0));
+  note("millicpus", limits.cpu_quota.value_or(0) * 1000 / static_cast<std::int64_t>(limits.cpu_period.value_or(100000)));
+  note("wall_ms", static_cast<std::int64_t>(plan.wall_ms));
+  note("output", static_cast<std::int64_t>(plan.output_bytes));
+}
+
 session::State new_state(const std::string& id, const plan::SessionPlan& plan, const std::string& rootfs, const SessionFlags& flags,
                          const plan::Config& config) {
   session::State state;
@@ -73,6 +91,8 @@ session::State new_state(const std::string& id, const plan::SessionPlan& plan, c
   state.owner = static_cast<int>(::getuid());
   state.cgroup = plan.sandbox.cgroup.path;
   state.remove = flags.rm;
+  state.policy = plan.policy;
+  describe(plan, state);
   return state;
 }
 
@@ -237,16 +257,19 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   state.ended = state.started = true;
   state.result = events::word(verdict.result);
   state.exit_code = verdict.exit_code;
+  state.finished = session::rfc3339_now();
   if (!flags.rm) {
-    entry.write_state(state);
     forget.kept = true;
     data.keep();
+    // Who reads that it has ended may remove it, and use its name again: nothing of ours may touch those folders from then on.
     for (const std::string& path : {data.path() + "/fs/work", context.directories().generated(id)}) remove_tree(path);
+    entry.write_state(state);
   } else {
     data.remove();
     entry.remove();
     forget.kept = true;
   }
+  entry.unlock();
   // The session is over and nothing of it is left but its last words. Whoever reads them may take his time, or never come back:
   // a signal ends the wait.
   let_signals_end_us();

@@ -14,6 +14,8 @@
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/session/rename.h"
+#include "runner/session/time.h"
 
 namespace runner::session {
 
@@ -91,6 +93,7 @@ void bury(const Directories& directories, const isolate::CgroupHost& cgroups, En
   state.ended = true;
   state.pid = 0;
   state.result = "runner-error";
+  state.finished = rfc3339_now();  // when it was found
   entry.write_state(state);
 }
 
@@ -109,11 +112,17 @@ Entry Entry::create(const Directories& directories, const std::string& id) {
   std::string aside = fmt::format("{}/{}{}-{}", directories.run, kAside, id, ::getpid());
   entry.lock_ = make_aside(aside);
   auto rename = [&] { return ::renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, entry.path_.c_str(), RENAME_NOREPLACE); };
-  if (rename() == 0) return entry;
+  auto claim = [&] {
+    if (rename() != 0) return false;
+    // The name may be one that a session is just giving up: its data goes before ours comes.
+    if (!finish_rename(directories)) entry.remove(), fail(EBUSY, "make {} (a `runner rename` has begun and does not go on)", entry.path_);
+    return true;
+  };
+  if (claim()) return entry;
   int code = errno;
   if (auto old = code == EEXIST ? find(directories, id) : std::nullopt; old && old->try_lock()) {
     bury(directories, isolate::find_cgroup_host(), *old);
-    if (!find(directories, id) && rename() == 0) return entry;
+    if (!find(directories, id) && claim()) return entry;
   }
   remove_directory(aside);
   fail(code, "make {} (the id is in use)", entry.path_);
@@ -128,7 +137,15 @@ std::optional<Entry> Entry::find(const Directories& directories, const std::stri
 }
 
 State Entry::read_state() const {
-  json j = json::parse(read_file(file("state.json"), 1 << 20));
+  auto state = find_state();
+  if (!state) fail(ENOENT, "read {}", file("state.json"));
+  return std::move(*state);
+}
+
+std::optional<State> Entry::find_state() const {
+  auto text = find_file(file("state.json"));  // a command line may have megabytes
+  if (!text) return std::nullopt;
+  json j = json::parse(*text);
   State s;
   s.id = j.value("id", id_);
   s.is_session = j.value("session", false);
@@ -148,6 +165,13 @@ State Entry::read_state() const {
   s.poststop = hooks_from_json(j, "poststop");
   s.result = j.value("result", "");
   s.exit_code = j.value("exitCode", -1);
+  s.policy = j.value("policy", "");
+  s.user = j.value("user", "");
+  s.cwd = j.value("cwd", "");
+  s.command = j.value("command", s.command);
+  s.env_names = j.value("env", s.env_names);
+  s.limits = j.value("limits", s.limits);
+  s.finished = j.value("finished", "");
   return s;
 }
 
@@ -158,6 +182,9 @@ void Entry::write_state(const State& s) const {
          {"ended", s.ended},       {"remove", s.remove},   {"started", s.started},    {"result", s.result},
          {"exitCode", s.exit_code},
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
+  if (s.is_session)
+    j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
+              {"limits", s.limits}, {"finished", s.finished}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 
@@ -234,6 +261,12 @@ void remove_remains(const Directories& directories, const isolate::CgroupHost& c
   if (files && state.is_session) remove_tree(directories.session_data(state.id));
 }
 
+void settle(const Directories& directories, const isolate::CgroupHost& cgroups, Entry& entry) {
+  if (!entry.try_lock()) return;
+  bury(directories, cgroups, entry);
+  entry.unlock();
+}
+
 void sweep(const Directories& directories, const isolate::CgroupHost& cgroups) {
   for (const std::string& name : list_dir(directories.run)) {
     if (name.rfind(kAside, 0) == 0 || name.rfind(kGone, 0) == 0) {
@@ -242,7 +275,11 @@ void sweep(const Directories& directories, const isolate::CgroupHost& cgroups) {
       if (!lock) ::rmdir(path.c_str());
       else if (lock_now(lock, path)) remove_directory(path);
     } else if (auto entry = name[0] == '.' ? std::nullopt : Entry::find(directories, name); entry && entry->try_lock()) {
-      bury(directories, cgroups, *entry);
+      try {
+        bury(directories, cgroups, *entry);
+      } catch (const nlohmann::json::exception&) {
+        // A damaged state.json is no reason to start nothing any more: the verbs that are asked about it say what is wrong.
+      }
     }
   }
 }

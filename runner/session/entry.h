@@ -34,6 +34,12 @@ struct State {
   std::vector<isolate::Hook> poststart, poststop;  // what is left to run of a container's hooks
   std::string result;            // of an ended session
   int exit_code = -1;
+  // Of sessions, for people and schedulers. New fields go at the end: old files have none of them.
+  std::string policy, user, cwd;
+  std::vector<std::string> command;
+  std::vector<std::string> env_names;            // never the values, of which some are secret
+  std::map<std::string, std::uint64_t> limits;   // as decided: memory and output in bytes, pids, wall_ms, millicpus
+  std::string finished;                          // when it ended
 };
 
 /// The specification's words.
@@ -52,6 +58,7 @@ class Entry {
   std::string path() const { return path_; }
 
   State read_state() const;
+  std::optional<State> find_state() const;  ///< empty while the entry is being made, and when it has gone
   void write_state(const State& state) const;
   /// What `exec` starts from: the container's process, and its filters compiled.
   void write_process(const isolate::init::SpawnRequest& process) const;
@@ -77,6 +84,9 @@ std::uint64_t start_time_of(pid_t pid);  ///< 0 when there is no such process, o
 
 /// Removes what sessions whose supervisor died have left: processes, cgroups, files. Cheap when there is nothing to do.
 void sweep(const Directories& directories, const isolate::CgroupHost& cgroups);
+
+/// The same for one entry: a session whose supervisor died is ended from now on, or gone.
+void settle(const Directories& directories, const isolate::CgroupHost& cgroups, Entry& entry);
 
 /// Everything of one session but its entry: its cgroup, and with `files` its data.
 void remove_remains(const Directories& directories, const isolate::CgroupHost& cgroups, const State& state, bool files);

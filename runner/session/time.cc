@@ -14,4 +14,11 @@ std::string rfc3339_now() {
                      parts.tm_min, parts.tm_sec, now.tv_nsec / 1000);
 }
 
+std::optional<std::int64_t> parse_rfc3339(const std::string& text) {
+  tm parts{};
+  const char* rest = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  if (!rest || (*rest != '.' && *rest != 'Z') || text.back() != 'Z') return std::nullopt;
+  return ::timegm(&parts);
+}
+
 }  // namespace runner::session

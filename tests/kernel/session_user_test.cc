@@ -100,6 +100,35 @@ TEST_SUITE("ordinary user") {
     CHECK(!has(runner({"list", "-q"}, user.how).out, id));
   }
 
+  TEST_CASE("a user can list, inspect, follow, stop, rename and remove; what no cgroup counts is null and not 0") {
+    SKIP_UNLESS(is_root(), "root, to become an ordinary user");
+    User user;
+    auto as_user = [&](const Args& arguments) { return runner(arguments, user.how); };
+    std::string id = fresh_id(), other = fresh_id();
+    REQUIRE(as_user({"run", "-d", "--name", id, "-v", user.home / "probe:/probe:ro", "--", "/probe", "await-signal", "4"}).code == 0);
+    Live follower({"setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "env", "-u", "RUNNER_DATA", "HOME=" + user.home.path(),
+                   "XDG_RUNTIME_DIR=" + (user.home / "run"), "XDG_DATA_HOME=", runner_path(), "logs", "-f", id});
+    CHECK(follower.await("ready="));
+    json one = events_of(as_user({"ls"}).out).at(0);
+    CHECK(one["id"] == id);
+    CHECK(one["status"] == "running");
+    one = json::parse(as_user({"inspect", id}).out).at(0);
+    CHECK(one["limits"]["memory"].is_null());  // not in force
+    CHECK(one["usage"]["cpu_us"].is_null());
+    one = events_of(as_user({"top", "--once", "--interval", "50ms", "--format", "json", id}).out).at(0);
+    CHECK(one["cpu_percent"].is_null());
+    CHECK(one["pids"].is_null());
+    Ran stop = as_user({"stop", id});
+    CHECK_MESSAGE(stop.code == 0, stop.err);
+    CHECK(follower.wait(5000) == 0);
+    CHECK(json::parse(as_user({"inspect", id}).out).at(0)["exit_code"] == 4);
+    CHECK(as_user({"rename", id, other}).code == 0);
+    CHECK(as_user({"logs", "--verify", other}).code == 0);
+    CHECK(as_user({"rm", other}).code == 0);
+    CHECK(as_user({"ls", "-aq"}).out == "");
+    CHECK(run({"find", user.home.path(), "-name", other}).out == "");
+  }
+
   TEST_CASE("another user's sessions are not seen") {
     SKIP_UNLESS(is_root(), "root, to become an ordinary user");
     User one, two;
