@@ -150,9 +150,11 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
 Cgroup Cgroup::open(const std::string& path, const CgroupHost& host) {
   Cgroup group;
   if (path.empty()) return group;
-  if (!host.v2.empty() && find_dir(host.v2 + host.v2_base + path)) {
-    group.v2_path_ = host.v2 + host.v2_base + path;
-    group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
+  if (!host.v2.empty()) {
+    std::string directory = host.v2 + host.v2_base + path;
+    group.v2_ = Fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (group.v2_) group.v2_path_ = directory;
+    else if (errno != ENOENT && errno != ENODEV) fail(errno, "open cgroup {}", directory);
   }
   for (const auto& [controller, mount] : host.v1)
     if (find_dir(mount + path)) group.v1_.emplace(controller, mount + path);
@@ -211,7 +213,8 @@ void Cgroup::kill() const {
     try {
       return write_file_at(v2_.get(), "cgroup.kill", "1");
     } catch (const SystemError& error) {
-      if (error.code() != ENOENT) throw;  // before Linux 5.14
+      if (error.code() == ENODEV) return;  // the group has just been removed, by whoever else ends it
+      if (error.code() != ENOENT) throw;   // before Linux 5.14
     }
   }
   for (pid_t pid : processes()) ::kill(pid, SIGKILL);

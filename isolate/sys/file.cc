@@ -116,9 +116,16 @@ std::optional<std::string> find_file(const std::string& path, std::size_t limit)
 
 std::optional<std::string> find_file_at(int dir, const std::string& name, std::size_t limit) {
   Fd fd(::openat(dir, name.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
+  // ENODEV, ESRCH: the cgroup or the process that it tells of went away, perhaps after the open.
+  auto is_gone = [](int code) { return code == ENOENT || code == ENOTDIR || code == ENODEV || code == ESRCH; };
+  if (!fd && is_gone(errno)) return std::nullopt;
   check(fd.get(), "open {}", name);
-  return read_to_end(fd.get(), name, limit);
+  try {
+    return read_to_end(fd.get(), name, limit);
+  } catch (const SystemError& error) {
+    if (!is_gone(error.code())) throw;
+    return std::nullopt;
+  }
 }
 
 void write_file(const std::string& path, std::string_view text) { write_file_at(AT_FDCWD, path, text); }
