@@ -233,7 +233,8 @@ void Cgroup::kill() const {
     try {
       return write_file_at(v2_.get(), "cgroup.kill", "1");
     } catch (const SystemError& error) {
-      if (error.code() != ENOENT) throw;  // before Linux 5.14
+      if (error.code() == ENODEV) return;  // the group has just been removed, by whoever else ends it
+      if (error.code() != ENOENT) throw;   // before Linux 5.14
     }
   }
   for (pid_t pid : processes()) ::kill(pid, SIGKILL);

@@ -81,8 +81,8 @@ int inspect_main(Context& context) {
   std::vector<std::string> ids = context.parse(options);
   if (ids.empty()) throw UsageError("inspect: ID is missing");
   json all = json::array();
-  int code = for_each_id(context, ids,
-                         [&](const std::string& id) { all.push_back(describe(context, find_session(context, id), size)); });
+  int code = for_each_id(
+      context, ids, [&](const std::string& id) { all.push_back(describe(context, find_session(context, id), size)); });
   fmt::print("{}\n", all.dump(2, ' ', true, json::error_handler_t::replace));
   return code;
 }

@@ -49,8 +49,7 @@ void read_filter(const std::string& text, Filters& filters) {
       filters.labels.emplace_back(value.substr(0, second), value.substr(second + 1));
   } else if (key == "status") {
     if (std::find(std::begin(kStatusWords), std::end(kStatusWords), value) == std::end(kStatusWords))
-      throw UsageError(
-          fmt::format("--filter: status '{}' is none of running, paused, stopped", shown(value)));
+      throw UsageError(fmt::format("--filter: status '{}' is none of running, paused, stopped", shown(value)));
     filters.statuses.push_back(value);
   } else {
     try {

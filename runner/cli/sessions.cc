@@ -101,7 +101,11 @@ void signal_session(Context& context, const session::State& state, int number) {
   Fd process = session::open_process(state);
   if (!process) return;
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
-  if (cgroup.frozen()) cgroup.freeze(false);
+  try {
+    if (cgroup.frozen()) cgroup.freeze(false);
+  } catch (const SystemError& error) {
+    if (error.code() != ENODEV && error.code() != ENOENT) throw;  // else somebody else has ended it, just now
+  }
   if (number) signal_pidfd(process.get(), number);
 }
 

@@ -45,7 +45,8 @@ Samples take(Context& context, const std::vector<std::string>& ids, bool first, 
     Sample sample{std::move(found.state), status, {}, now_us(), {}};
     sample.stats = isolate::read_stats(sample.state.cgroup, context.cgroups());
     auto old = before.find(id);
-    if (sample.stats.known && old != before.end() && old->second.state.created == sample.state.created && sample.at_us > old->second.at_us)
+    if (sample.stats.known && old != before.end() && old->second.state.created == sample.state.created &&
+        sample.at_us > old->second.at_us)
       sample.cpu_percent =
           100.0 * static_cast<double>(sample.stats.cpu_us - std::min(sample.stats.cpu_us, old->second.stats.cpu_us)) /
           static_cast<double>(sample.at_us - old->second.at_us);

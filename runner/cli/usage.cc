@@ -20,14 +20,10 @@ std::optional<isolate::IoStats> io_sum(const isolate::CgroupStats& stats) {
 
 json usage_json(const isolate::CgroupStats& stats) {
   auto known = [&](std::uint64_t number) { return stats.known ? json(number) : json(); };
-  json usage{{"memory", or_null(stats.memory_now)},
-             {"memory_peak", or_null(stats.memory_peak)},
-             {"cpu_us", known(stats.cpu_us)},
-             {"cpu_user_us", known(stats.user_us)},
-             {"cpu_system_us", known(stats.system_us)},
-             {"throttled_us", known(stats.throttled_us)},
-             {"pids", known(stats.pids_now)},
-             {"io", nullptr}};
+  json usage{{"memory", or_null(stats.memory_now)},     {"memory_peak", or_null(stats.memory_peak)},
+             {"cpu_us", known(stats.cpu_us)},           {"cpu_user_us", known(stats.user_us)},
+             {"cpu_system_us", known(stats.system_us)}, {"throttled_us", known(stats.throttled_us)},
+             {"pids", known(stats.pids_now)},           {"io", nullptr}};
   if (auto io = io_sum(stats))
     usage["io"] = {{"read_bytes", io->read_bytes},
                    {"write_bytes", io->write_bytes},

@@ -36,7 +36,8 @@ std::optional<Fd> lock_journal(const std::string& path, bool create) {
     check(file.get(), "open {}", path);
     struct stat locked, there;
     if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
-      if (::fstat(file.get(), &locked) == 0 && ::stat(path.c_str(), &there) == 0 && locked.st_ino == there.st_ino) return file;
+      if (::fstat(file.get(), &locked) == 0 && ::stat(path.c_str(), &there) == 0 && locked.st_ino == there.st_ino)
+        return file;
       continue;  // it was removed between the two calls
     }
     timespec moment{0, 1'000'000};

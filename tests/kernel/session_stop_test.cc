@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <thread>
 
 #include "tests/kernel/live.h"
 
@@ -129,6 +130,38 @@ TEST_SUITE("session stop") {
     live.signal(SIGKILL);
     CHECK(stopping.wait(5000) == 0);
     CHECK(json::parse(runner({"inspect", dead.id}).out)[0]["result"] == "runner-error");
+  }
+
+  TEST_CASE("sessions that end while others look at them, end them and remove them are no error to anybody") {
+    SKIP_UNLESS(is_root(), "root");
+    auto end = std::chrono::steady_clock::now() + std::chrono::seconds(4);
+    auto goes_on = [&] { return std::chrono::steady_clock::now() < end; };
+    auto note = [](std::string& to, const Ran& ran) {
+      if (ran.code || !ran.err.empty()) to += ran.err + "(" + std::to_string(ran.code) + ") ";
+    };
+    std::vector<std::string> wrong(4), ids(3);
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      ids[i] = fresh_id();
+      threads.emplace_back([&, i] {
+        while (goes_on()) {
+          note(wrong[i], runner(session_arguments(ids[i], {"-d"}, {"/probe", "sleep", "60"})));
+          if (i == 0) note(wrong[i], runner({"pause", ids[i]}));
+          if (i != 0) note(wrong[i], runner({"stop", "-s", i == 1 ? "KILL" : "TERM", ids[i]}));
+          note(wrong[i], runner({"rm", "-f", ids[i]}));
+        }
+      });
+    }
+    threads.emplace_back([&] {
+      while (goes_on()) {
+        Ran ran = runner({"ls", "-a"});
+        note(wrong[3], ran);
+        note(wrong[3], runner({"top", "--once", "--interval", "10ms", "--format", "json"}));
+      }
+    });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& text : wrong) CHECK(text == "");
+    for (const std::string& id : ids) CHECK(remains_of(id) == "");
   }
 
   TEST_CASE("stop refuses containers, bad ids, bad signals and bad times, and signals nobody then") {
