@@ -122,6 +122,8 @@ class Init {
       frame.fds.erase(frame.fds.begin());
       calls_.try_emplace(frame.call, frame.call, request, frame.stream, frame.fds.empty() ? -1 : frame.fds[0].get(),
                          [this](const Frame& f, std::string_view bytes, const std::vector<int>& fds) { return send(f, bytes, fds); });
+      if (frame.call == 0)
+        for (int number : std::exchange(early_, {})) forward(number);
     } catch (const std::exception& error) {
       SetupFailure f = describe(Stage::Start, error);
       send({Kind::Failed, 0, frame.call, 0, {}, {}}, fmt::format("{} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause), {});
@@ -132,9 +134,16 @@ class Init {
     signalfd_siginfo info;
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
       if (info.ssi_signo == SIGCHLD) reap();
-      // What is sent to PID 1 is meant for the program, as with docker.
-      else if (auto program = calls_.find(0); program != calls_.end()) program->second.signal(static_cast<int>(info.ssi_signo));
+      else forward(static_cast<int>(info.ssi_signo));
     }
+  }
+
+  // What is sent to PID 1 is meant for the program, as with docker; and the supervisor is told, whose verdict depends on it.
+  void forward(int number) {
+    auto program = calls_.find(0);
+    if (program == calls_.end()) return early_.push_back(number);
+    send({Kind::Signal, 0, 0, static_cast<std::uint64_t>(number), {}, {}}, {}, {});
+    program->second.signal(number);
   }
 
   void reap() {
@@ -147,6 +156,7 @@ class Init {
   Fd signals_;
   std::map<std::uint32_t, Call> calls_;
   std::deque<Waiting> outbox_;
+  std::vector<int> early_;  // signals that came before the program
   bool blocked_ = false, over_ = false;
 };
 

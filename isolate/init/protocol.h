@@ -14,6 +14,7 @@
 //   Replay N, stream, offset ──────────▶ text: who asks
 //                                     ◀── Replayed N, stream, offset, text; then Again frames up to what was sent already
 //                                     ◀── Exited N (offset: code << 8 | signal), behind the last byte that it wrote
+//                                     ◀── Signal 0 (offset: number)  somebody else has sent one to PID 1, for the program
 //   Forget N ──────────────────────────▶
 //   (closed) ──────────────────────────▶ kills everything and ends
 //

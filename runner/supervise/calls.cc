@@ -197,6 +197,7 @@ bool Calls::hear() {
       case Kind::Output: take_output(*call, *frame); break;
       case Kind::Replayed:
       case Kind::Again: take_again(*call, *frame); break;
+      case Kind::Signal: program_signal_ = static_cast<int>(frame->offset); break;
       case Kind::Acknowledge: call->input_taken = frame->offset; break;
       case Kind::Exited:
         finish(frame->call, *call, {static_cast<int>(frame->offset >> 8), static_cast<int>(frame->offset & 0xff)});

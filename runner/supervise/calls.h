@@ -91,6 +91,7 @@ class Calls {
 
   const std::optional<isolate::sys::Exit>& program_exit() const { return program_exit_; }
   int program_pid() const { return program_pid_; }
+  int program_signal() const { return program_signal_; }  ///< the last that came to it by way of PID 1; 0: none
   const std::optional<isolate::SetupFailure>& program_failure() const { return program_failure_; }
   bool has_terminal(std::uint32_t call) const;
   std::size_t running() const { return calls_.size(); }
@@ -148,7 +149,7 @@ class Calls {
   bool open_to_init_ = false;                       // the session's group
   std::optional<isolate::sys::Exit> program_exit_;
   std::optional<isolate::SetupFailure> program_failure_;
-  int program_pid_ = 0;
+  int program_pid_ = 0, program_signal_ = 0;
   std::uint64_t output_ = 0;
   bool output_told_ = false;
 };

@@ -284,6 +284,7 @@ class Supervisor {
     calls_->hear();
     if (!ending_.exit && !ending_.timed_out && !ending_.fork_bomb) ending_.exit = calls_->program_exit();
     calls_->finish_streams();
+    if (calls_->program_signal()) ending_.forwarded_signal = calls_->program_signal();
     tell_limits(sandbox.cgroup().counters());
     sandbox.cgroup().remove();
 

@@ -226,6 +226,16 @@ TEST_SUITE("session calls") {
     }
   }
 
+  TEST_CASE("a program that is ended from outside was cancelled, and its own signal was not") {
+    SKIP_UNLESS(is_root(), "root");
+    auto result = [](const Box& box) { return ended(events_of(read(log_of(box))))["result"]; };
+    Home stopped({}, {"sleep", "300"}), own({}, {"sh", "-c", "kill -TERM $$"});
+    CHECK(runner({"stop", stopped.box.id}).code == 0);
+    CHECK(result(stopped.box) == "cancelled");
+    CHECK(eventually([&] { return own.box.status() == "stopped"; }));
+    CHECK(result(own.box) == "signal");
+  }
+
   TEST_CASE("exec and attach say what is wrong with the session or the call") {
     SKIP_UNLESS(is_root(), "root");
     Box nobody;
