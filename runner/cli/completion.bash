@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec logs plan policy check create start state kill delete list ps pause resume spec features"
+  local verbs="run exec cp logs plan policy check create start state kill delete list ps pause resume spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
