@@ -79,5 +79,6 @@ int run_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);
+int watch_main(Context& context);
 
 }  // namespace runner::cli
