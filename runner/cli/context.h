@@ -66,6 +66,7 @@ int cp_main(Context& context);
 int create_main(Context& context);
 int delete_main(Context& context);
 int exec_main(Context& context);
+int expose_main(Context& context);
 int features_main(Context& context);
 int kill_main(Context& context);
 int list_main(Context& context);

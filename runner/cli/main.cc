@@ -25,6 +25,7 @@ constexpr Verb kVerbs[] = {
     {"exec", exec_main, "run a further command in a session or container"},
     {"cp", cp_main, "copy files into a session or container, or out of it"},
     {"watch", watch_main, "print changes of files in a session as events"},
+    {"expose", expose_main, "relay a socket of the host to a port inside a session"},
     {"logs", logs_main, "print the events of a session; --verify proves that none is missing"},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
