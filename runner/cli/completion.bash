@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec cp watch expose logs plan policy check create start state kill delete list ps pause resume spec features"
+  local verbs="run exec cp watch expose wait logs plan policy check create start state kill delete list ps pause resume spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
@@ -15,7 +15,7 @@ _runner() {
     COMPREPLY=($(compgen -W "$(runner "$verb" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" -- "$word"))
   else
     case $verb in
-      exec | watch | expose | logs | state | start | kill | delete | ps | pause | resume) COMPREPLY=($(compgen -W "$(runner list -q 2>/dev/null)" -- "$word")) ;;
+      exec | watch | expose | wait | logs | state | start | kill | delete | ps | pause | resume) COMPREPLY=($(compgen -W "$(runner list -q 2>/dev/null)" -- "$word")) ;;
       policy) COMPREPLY=($(compgen -W "check explain list $(runner policy list 2>/dev/null)" -- "$word")) ;;
       *) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac

@@ -80,6 +80,7 @@ int run_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);
+int wait_main(Context& context);
 int watch_main(Context& context);
 
 }  // namespace runner::cli

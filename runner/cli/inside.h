@@ -1,6 +1,7 @@
 // What the verbs share that work inside a running sandbox: finding it, and bytes to and from a helper there.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -41,6 +42,9 @@ std::pair<isolate::sys::Fd, isolate::sys::Fd> wide_pipe();
 
 /// A name from inside, for a terminal: no control characters.
 std::string printable(std::string text);
+
+/// Milliseconds of a clock that only goes forward.
+std::int64_t now_ms();
 
 /// Those that end a verb in the foreground, blocked from now on, and readable.
 isolate::sys::Fd ending_signals();

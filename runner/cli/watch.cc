@@ -2,7 +2,6 @@
 // alone writes events.
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 
 #include <cstring>
 
@@ -86,12 +85,6 @@ events::FileChanged event_of(const Head& head, const std::string& root, const st
   event.path = whole(path);
   event.directory = head.directory != 0;
   return event;
-}
-
-std::int64_t now_ms() {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
 }
 
 enum class Why { End, Signal, Time };
