@@ -134,4 +134,10 @@ std::vector<std::string> policy_folders() {
   return folders;
 }
 
+std::int64_t now_ms() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
+
 }  // namespace runner::cli

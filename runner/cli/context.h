@@ -65,11 +65,13 @@ std::vector<std::string> policy_folders();
 
 // One function a verb; each returns the exit status.
 int check_main(Context& context);
+int cp_main(Context& context);
 int create_main(Context& context);
 int delete_main(Context& context);
 int attach_main(Context& context);
 int events_main(Context& context);
 int exec_main(Context& context);
+int expose_main(Context& context);
 int features_main(Context& context);
 int inspect_main(Context& context);
 int kill_main(Context& context);
@@ -90,5 +92,10 @@ int start_main(Context& context);
 int state_main(Context& context);
 int stop_main(Context& context);
 int top_main(Context& context);
+int wait_main(Context& context);
+int watch_main(Context& context);
+
+/// Milliseconds of a clock that only goes forward.
+std::int64_t now_ms();
 
 }  // namespace runner::cli

@@ -34,6 +34,10 @@ constexpr Verb kVerbs[] = {
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
+    {"cp", cp_main, "copy files into a session or container, or out of it"},
+    {"watch", watch_main, "print changes of files in a session as events"},
+    {"expose", expose_main, "relay a socket of the host to a port inside a session"},
+    {"wait", wait_main, "wait for the end of a session, a port, an answer or a line of output"},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
     {"check", check_main, "what this host can do, and what it lacks"},
@@ -67,6 +71,12 @@ int find_verb(int argc, char** argv) {
       if (std::strcmp(argv[i], flag) == 0) ++i;
   }
   return argc;
+}
+
+// Behind `wait`, --log is a line of the session's output; before it, and everywhere else, the global file of messages.
+std::string own_name(const Verb& verb, const std::string& argument) {
+  bool means_line = verb.main == wait_main && (argument == "--log" || argument.rfind("--log=", 0) == 0);
+  return means_line ? "--line" + argument.substr(5) : argument;
 }
 
 int run_verb(const Verb& verb, Context& context) {
@@ -114,7 +124,7 @@ int main(int argc, char** argv) {
     if (std::strcmp(verb.name, argv[at]) != 0) continue;
     Context context;
     context.arguments.assign(argv + 1, argv + at);
-    context.arguments.insert(context.arguments.end(), argv + at + 1, argv + argc);
+    for (int i = at + 1; i < argc; ++i) context.arguments.push_back(own_name(verb, argv[i]));
     return run_verb(verb, context);
   }
   if (std::strcmp(argv[at], "help") == 0) return print_help(), 0;

@@ -56,12 +56,6 @@ void await_last_words(Context& context, const std::string& id, const session::St
 
 }  // namespace
 
-std::int64_t now_ms() {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
-}
-
 Found find_session(Context& context, const std::string& id) {
   check_id(id);
   for (std::int64_t deadline = now_ms() + kBirth;; sleep_ms(2)) {

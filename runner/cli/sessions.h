@@ -26,9 +26,6 @@ std::vector<Found> all_sessions(Context& context);
 /// "running", "paused", "stopped", ...
 std::string status_of(Context& context, const session::State& state);
 
-/// A moment on the monotonic clock, in milliseconds.
-std::int64_t now_ms();
-
 /// Thaws it and sends the signal to its first process, which hands it on to the program. 0 sends none.
 void signal_session(Context& context, const session::State& state, int number);
 /// Waits for the end of its processes until `deadline`, then kills them all; returns when its supervisor has written the end.

@@ -190,8 +190,21 @@ struct SessionEnded {
   }
 };
 
+/// Of a directory that is watched: create, modify, delete or rename; ready, from which on nothing is missed; and overflow, after which come
+/// the differences to what was told, and ready again.
+struct FileChanged {
+  static constexpr const char* type = "file.changed";
+  std::string change;
+  std::optional<std::string> path, to;  // inside; `to` of a rename
+  std::optional<bool> directory;
+
+  void fields(auto& out) const {
+    out("change", change); out("path", path); out("to", to); out("directory", directory);
+  }
+};
+
 /// All but stdio, which is written without being copied.
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
-                           SessionEnded>;
+                           SessionEnded, FileChanged>;
 
 }  // namespace runner::events
