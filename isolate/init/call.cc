@@ -27,6 +27,7 @@ Pipe make_pipe(bool we_read) {
   int ends[2];
   check(::pipe2(ends, O_CLOEXEC), "make a pipe");
   check(::fcntl(ends[we_read ? 0 : 1], F_SETFL, O_NONBLOCK), "use a pipe without blocking");
+  if (we_read) ::fcntl(ends[0], F_SETPIPE_SZ, kPipeRing);  // fewer turns for who prints much; the usual size will do
   return {Fd(ends[0]), Fd(ends[1])};
 }
 

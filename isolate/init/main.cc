@@ -16,6 +16,7 @@
 #include "isolate/init/protocol.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/socket.h"
 
 namespace isolate::init {
 
@@ -86,15 +87,10 @@ class Init {
   }
 
   void hear_supervisor() {
-    while (!over_) {
-      try {
-        auto frame = receive_frame(kControl, true);
-        if (!frame) over_ = true;  // the supervisor is gone
-        else obey(*frame);
-      } catch (const SystemError& error) {
-        if (error.code() == EAGAIN) return;
-        throw;
-      }
+    while (!over_ && readable(kControl)) {
+      auto frame = receive_frame(kControl);
+      if (!frame) over_ = true;  // the supervisor is gone
+      else obey(*frame);
     }
   }
 

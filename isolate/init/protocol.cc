@@ -77,9 +77,9 @@ bool send_frame(int socket, const Frame& frame, std::string_view bytes, const st
   return sys::send_parts(socket, parts, fds, dont_wait);
 }
 
-std::optional<Frame> receive_frame(int socket, bool dont_wait) {
+std::optional<Frame> receive_frame(int socket) {
   Header header;
-  auto message = sys::receive_message(socket, dont_wait, {reinterpret_cast<char*>(&header), sizeof header});
+  auto message = sys::receive_message(socket, {reinterpret_cast<char*>(&header), sizeof header});
   if (!message) return std::nullopt;
   if (header.version != kVersion) sys::fail(EPROTO, "read a frame (it is of another version of runner)");
   return Frame{static_cast<Kind>(header.kind), header.stream, header.call, header.offset, std::move(message->bytes), std::move(message->fds)};

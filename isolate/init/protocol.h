@@ -57,8 +57,8 @@ struct Frame {
 
 /// False when the socket is full and `dont_wait` was asked for. Throws when the other end is gone.
 bool send_frame(int socket, const Frame& frame, std::string_view bytes, const std::vector<int>& fds = {}, bool dont_wait = false);
-/// Empty at the end of the stream; with `dont_wait` a frame that is not there yet is EAGAIN.
-std::optional<Frame> receive_frame(int socket, bool dont_wait = false);
+/// Waits; empty at the end of the stream.
+std::optional<Frame> receive_frame(int socket);
 
 struct SpawnRequest {
   Process process;

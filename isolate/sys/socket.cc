@@ -1,5 +1,6 @@
 #include "isolate/sys/socket.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -67,7 +68,12 @@ void send_message(int socket, const std::string& bytes, const std::vector<int>& 
   send_parts(socket, {&whole, 1}, fds);
 }
 
-std::optional<Message> receive_message(int socket, bool dont_wait, std::span<char> head) {
+bool readable(int socket) {
+  pollfd look{socket, POLLIN, 0};
+  return ::poll(&look, 1, 0) == 1;
+}
+
+std::optional<Message> receive_message(int socket, std::span<char> head) {
   static char buffer[kLargest];  // this program has one thread
   Message message;
   iovec parts[] = {{head.data(), head.size()}, {buffer, sizeof buffer}};
@@ -78,7 +84,7 @@ std::optional<Message> receive_message(int socket, bool dont_wait, std::span<cha
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   ssize_t got;
-  do got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC | (dont_wait ? MSG_DONTWAIT : 0));
+  do got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
   while (got == -1 && errno == EINTR);
   if (got == -1 && errno == ECONNRESET) return std::nullopt;
   check(got, "receive a message");

@@ -25,10 +25,13 @@ std::pair<Fd, Fd> socket_pair();
 bool send_parts(int socket, std::span<const std::string_view> parts, const std::vector<int>& fds = {}, bool dont_wait = false);
 void send_message(int socket, const std::string& bytes, const std::vector<int>& fds = {});
 
-/// Empty at the end of the stream: the peer closed its end or died. With `dont_wait`, a message
-/// that is not there yet is EAGAIN.
-/// The first bytes go to `head` when one is given, the rest into the message; a message that is shorter than it is EPROTO.
-std::optional<Message> receive_message(int socket, bool dont_wait = false, std::span<char> head = {});
+/// Whether receiving would not wait: there is a message, or the end. For loops: an EAGAIN would be an exception, and the first one
+/// that a program throws costs a millisecond.
+bool readable(int socket);
+
+/// Waits. Empty at the end of the stream: the peer closed its end or died. The first bytes go to `head` when one is given, the rest
+/// into the message; a message that is shorter than it is EPROTO.
+std::optional<Message> receive_message(int socket, std::span<char> head = {});
 
 /// A listening SOCK_SEQPACKET socket at `path`, mode 0600, and a connection to one. Paths longer than sun_path are
 /// reached through a descriptor of their folder.

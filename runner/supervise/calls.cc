@@ -11,6 +11,7 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/socket.h"
 
 namespace runner::supervise {
 
@@ -173,14 +174,8 @@ bool Calls::attach(std::uint32_t number, std::uint64_t offset, Listener* listene
 }
 
 bool Calls::hear() {
-  for (;;) {
-    std::optional<Frame> frame;
-    try {
-      frame = isolate::init::receive_frame(setting_.control, true);
-    } catch (const SystemError& error) {
-      if (error.code() == EAGAIN) return true;
-      throw;
-    }
+  while (readable(setting_.control)) {
+    std::optional<Frame> frame = isolate::init::receive_frame(setting_.control);
     if (!frame) return false;
     Call* call = find(frame->call);
     if (!call) continue;
@@ -204,8 +199,9 @@ bool Calls::hear() {
         break;
       default: break;
     }
-    if (frame->call == 0 && program_exit_) return true;
+    if (frame->call == 0 && program_exit_) break;
   }
+  return true;
 }
 
 // In no process's hands but ours until Go: so it runs nothing outside its group.

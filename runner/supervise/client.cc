@@ -97,7 +97,7 @@ class Viewer {
   }
 
   void hear() {
-    auto frame = isolate::init::receive_frame(socket_.get(), false);
+    auto frame = isolate::init::receive_frame(socket_.get());
     if (!frame) throw std::runtime_error("the session ended before the command did");
     switch (frame->kind) {
       case Kind::Started:

@@ -10,6 +10,7 @@
 
 #include "isolate/init/protocol.h"
 #include "isolate/sys/error.h"
+#include "isolate/sys/socket.h"
 #include "runner/session/directories.h"
 
 namespace runner::supervise {
@@ -113,13 +114,11 @@ class Control::Client : public Listener {
   }
 
   void hear() {
+    if (!readable(socket_.get())) return;
     try {
-      auto frame = isolate::init::receive_frame(socket_.get(), true);
+      auto frame = isolate::init::receive_frame(socket_.get());
       if (!frame) gone_ = true;
       else obey(*frame);
-    } catch (const SystemError& error) {
-      if (error.code() == EAGAIN) return;
-      refuse(error.what());
     } catch (const std::exception& error) {
       refuse(error.what());
     }
