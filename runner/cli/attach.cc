@@ -33,7 +33,7 @@ int attach_main(Context& context) {
   bool no_stdin = false;
   Options options("attach", "Attach to the program of a session, or to a call of it: runner attach [flags] ID [CALL|SERVICE]");
   options.value("--from", from, "offset in its output to begin at; by default the oldest that is still there");
-  options.flag("--no-stdin", no_stdin, "only look on");
+  options.flag("--no-stdin", no_stdin, "only look on: a signal ends this command, and does not go to the program");
   options.value("--detach-keys", keys, "keys that leave it running");
   std::vector<std::string> arguments = context.parse(options);
   if (arguments.empty() || arguments.size() > 2) throw UsageError("attach: takes the ID of a session, and perhaps the name of a call");
@@ -44,6 +44,7 @@ int attach_main(Context& context) {
   if (!entry.read_state().is_session) throw std::runtime_error("attach: a container's streams are its caller's; only sessions can be attached to");
   supervise::Watching how;
   how.interactive = !no_stdin;
+  how.only_looks = no_stdin;
   how.detach_keys = parse_keys(keys);
   isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
   supervise::Watched end = supervise::attach_call(socket, arguments.size() == 2 ? arguments[1] : "", *offset, how);

@@ -132,6 +132,7 @@ class Viewer {
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
       int number = static_cast<int>(info.ssi_signo);
       if (number == SIGWINCH && terminal_) tell_size();
+      else if (how_.only_looks && number != SIGCHLD && number != SIGWINCH) done_ = true, result_.exit_code = 128 + number;
       else if (number != SIGCHLD && number != SIGWINCH) send(Kind::Signal, static_cast<std::uint64_t>(number));
     }
   }

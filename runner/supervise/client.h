@@ -17,6 +17,7 @@ isolate::sys::Fd connect_to_session(const std::string& socket);
 struct Watching {
   bool interactive = false;         // our stdin goes in, raw when the call has a terminal
   bool detached = false;            // return once it runs
+  bool only_looks = false;          // a signal ends the looking, and not the call
   std::string detach_keys;          // bytes after which an attached client leaves the call alone; empty: none
   /// Each of these may be empty.
   std::function<void(int pid)> on_started;

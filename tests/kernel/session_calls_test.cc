@@ -191,6 +191,16 @@ TEST_SUITE("session calls") {
     CHECK(later.out == "second\ngot word\n");
   }
 
+  TEST_CASE("who only looks on can be ended by a signal, and the program is not") {
+    SKIP_UNLESS(is_root(), "root");
+    Home home({}, {"sh", "-c", "echo up; exec sleep 300"});
+    Live viewer(runner_argv({"attach", "--no-stdin", home.box.id}));
+    CHECK(viewer.await("up\n"));
+    viewer.signal(SIGTERM);
+    CHECK(viewer.wait() == 128 + SIGTERM);
+    CHECK(home.lives());
+  }
+
   TEST_CASE("under load, viewers that come at any moment see a stream without a hole and without a byte twice") {
     SKIP_UNLESS(is_root(), "root");
     const char* rounds = std::getenv("ATTACHES");
