@@ -62,7 +62,6 @@ class Cgroup {
   /// both ends' common ancestor as well. A move by cgroup.procs would wait for an RCU grace period, 10 ms and more.
   void let_enter(uid_t uid) const;
   bool needs_place() const noexcept { return !v1_.empty(); }  ///< a child born in the v2 group is not in all groups yet
-  void place(pid_t pid) const;      ///< into the v1 groups, and the v2 one when it was not born there
   void place_v1(pid_t pid) const;   ///< into the v1 groups only
   /// Moves all processes into a group "init" below, so that groups beside that one can have limits of their own: cgroup v2 wants
   /// processes only in leaves. Does nothing where the limits are set through v1.

@@ -28,16 +28,6 @@ constexpr std::size_t kLongestNote = 1000;
 
 constexpr std::uint64_t bit(int capability) { return std::uint64_t{1} << capability; }
 
-// setns(2) refuses to enter the user namespace that one is in.
-bool is_ours(pid_t pid, NamespaceKind kind) {
-  struct stat theirs, ours;
-  std::string file = namespace_file(kind);
-  check(::stat(fmt::format("/proc/{}/ns/{}", pid, file).c_str(), &theirs), "look at the {} namespace of process {}",
-        namespace_name(kind), pid);
-  check(::stat(("/proc/self/ns/" + file).c_str(), &ours), "look at our {} namespace", namespace_name(kind));
-  return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
-}
-
 // Not as root inside: where the workspace's owner alone is mapped, root could make no file (EOVERFLOW), and what it makes would have to be
 // given away afterwards, by a name that may mean another file by then.
 Process identity(const Place& place) {
@@ -61,13 +51,13 @@ void Report::end() {
 }
 
 Helper::Helper(const Place& place, std::vector<int> keep, const std::function<void(Report&)>& work) {
-  int namespaces = is_ours(place.pid, NamespaceKind::User) ? 0 : CLONE_NEWUSER;
+  int namespaces = shares_namespace(place.pid, NamespaceKind::User) ? 0 : CLONE_NEWUSER;
   if (place.mounts) {
-    if (is_ours(place.pid, NamespaceKind::Mount))
+    if (shares_namespace(place.pid, NamespaceKind::Mount))
       throw std::runtime_error("it has no mount namespace of its own, so no files of its own");
     namespaces |= CLONE_NEWNS;
   }
-  if (place.network && !is_ours(place.pid, NamespaceKind::Network)) namespaces |= CLONE_NEWNET;
+  if (place.network && !shares_namespace(place.pid, NamespaceKind::Network)) namespaces |= CLONE_NEWNET;
   Process process = identity(place);
   auto [ours, theirs] = socket_pair();
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "isolate/execute.h"
@@ -28,16 +27,8 @@ namespace {
   }
 }
 
-// A file and not a pipe: a hook that never reads its input must not hold us.
-Fd as_input(const std::string& text) {
-  Fd memory(check(::memfd_create("hook-state", MFD_CLOEXEC), "make a memory file"));
-  write_all(memory.get(), text);
-  check(::lseek(memory.get(), 0, SEEK_SET), "rewind a memory file");
-  return memory;
-}
-
 void run_hook(const Hook& hook, const char* kind, const std::string& state, int step) {
-  Fd input = as_input(state);
+  Fd input = memory_file("hook-state", state);  // and not a pipe: a hook that never reads its input must not hold us
   std::vector<std::string> args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
   Child child = clone_process(0);
   if (child.pid() == 0) {

@@ -23,18 +23,11 @@ namespace {
 
 constexpr int kSetupFailed = 125;
 
-// setns(2) refuses to enter the user namespace that one is in, so only what differs is asked for.
 int different_namespaces(pid_t pid) {
   int flags = 0;
   for (int i = 0; i <= static_cast<int>(NamespaceKind::Time); ++i) {
     auto kind = static_cast<NamespaceKind>(i);
-    struct stat theirs, ours;
-    std::string file = namespace_file(kind);
-    if (::stat(fmt::format("/proc/{}/ns/{}", pid, file).c_str(), &theirs) == -1) {
-      if (kind == NamespaceKind::Time && errno == ENOENT) continue;  // before Linux 5.6
-      fail(errno, "look at the {} namespace of process {}", namespace_name(kind), pid);
-    }
-    if (::stat(("/proc/self/ns/" + file).c_str(), &ours) == 0 && ours.st_ino != theirs.st_ino) flags |= clone_flag(kind);
+    if (!shares_namespace(pid, kind)) flags |= clone_flag(kind);
   }
   return flags;
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/stat.h>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -37,6 +38,17 @@ std::uint64_t new_namespaces(const Plan& plan) {
   for (const Namespace& n : plan.namespaces)
     if (n.join.empty() && n.kind != NamespaceKind::Cgroup) flags |= static_cast<std::uint64_t>(clone_flag(n.kind));
   return flags;
+}
+
+bool shares_namespace(pid_t pid, NamespaceKind kind) {
+  struct stat theirs, ours;
+  std::string file = namespace_file(kind);
+  if (::stat(fmt::format("/proc/{}/ns/{}", pid, file).c_str(), &theirs) == -1) {
+    if (kind == NamespaceKind::Time && errno == ENOENT) return true;
+    fail(errno, "look at the {} namespace of process {}", namespace_name(kind), pid);
+  }
+  check(::stat(("/proc/self/ns/" + file).c_str(), &ours), "look at our {} namespace", namespace_name(kind));
+  return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
 }
 
 void enter_namespaces(const Plan& plan, const std::vector<Fd>& joins) {

@@ -12,6 +12,10 @@ int clone_flag(NamespaceKind kind);
 const char* namespace_name(NamespaceKind kind);  ///< the OCI specification's word: "network"
 const char* namespace_file(NamespaceKind kind);  ///< under /proc/PID/ns: "net"
 
+/// Whether this process is in that namespace already: setns(2) refuses to enter the user namespace that one is in. Where the kernel
+/// has no such kind (time before Linux 5.6), all are in one.
+bool shares_namespace(pid_t pid, NamespaceKind kind);
+
 /// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP: its root would be the parent's group; see enter_namespaces().
 std::uint64_t new_namespaces(const Plan& plan);
 

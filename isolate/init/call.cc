@@ -22,13 +22,17 @@ struct Pipe {
   Fd read, write;
 };
 
-// `ours` is the end that must not block us.
-Pipe make_pipe(bool we_read) {
-  int ends[2];
-  check(::pipe2(ends, O_CLOEXEC), "make a pipe");
-  check(::fcntl(ends[we_read ? 0 : 1], F_SETFL, O_NONBLOCK), "use a pipe without blocking");
-  if (we_read) ::fcntl(ends[0], F_SETPIPE_SZ, kPipeRing);  // fewer turns for who prints much; the usual size will do
-  return {Fd(ends[0]), Fd(ends[1])};
+// Our end must not block us.
+Pipe output_pipe() {
+  auto [read, write] = make_pipe();
+  check(::fcntl(read.get(), F_SETFL, O_NONBLOCK), "use a pipe without blocking");
+  ::fcntl(read.get(), F_SETPIPE_SZ, kPipeRing);  // fewer turns for who prints much; the usual size will do
+  return {std::move(read), std::move(write)};
+}
+Pipe input_pipe() {
+  auto [read, write] = make_pipe();
+  check(::fcntl(write.get(), F_SETFL, O_NONBLOCK), "use a pipe without blocking");
+  return {std::move(read), std::move(write)};
 }
 
 [[noreturn]] void become_workload(const SpawnRequest& request, const int (&stdio)[3], TerminalPair terminal, Link link) noexcept {
@@ -76,7 +80,7 @@ Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags
     check(::fcntl(master_.get(), F_SETFL, O_NONBLOCK), "use a terminal without blocking");
     streams_.push_back({1, Fd(), Ring(kTerminalRing)});
   } else {
-    in = make_pipe(false), out = make_pipe(true), err = make_pipe(true);
+    in = input_pipe(), out = output_pipe(), err = output_pipe();
     streams_.push_back({1, std::move(out.read), Ring(kPipeRing)});
     streams_.push_back({2, std::move(err.read), Ring(kPipeRing)});
     if (flags & kKeepInput) in_ = std::move(in.write);
@@ -104,7 +108,7 @@ void Call::tell(Kind kind, std::uint64_t offset, std::string_view bytes, const s
 }
 
 void Call::fail(const SetupFailure& f) {
-  failure_ = fmt::format("{} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause);
+  failure_ = encode_failure(f);
   tell(Kind::Failed, 0, failure_);
   told_ = true;
 }

@@ -121,8 +121,7 @@ class Init {
       if (frame.call == 0)
         for (int number : std::exchange(early_, {})) forward(number);
     } catch (const std::exception& error) {
-      SetupFailure f = describe(Stage::Start, error);
-      send({Kind::Failed, 0, frame.call, 0, {}, {}}, fmt::format("{} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause), {});
+      send({Kind::Failed, 0, frame.call, 0, {}, {}}, encode_failure(describe(Stage::Start, error)), {});
     }
   }
 

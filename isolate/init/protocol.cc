@@ -1,5 +1,7 @@
 #include "isolate/init/protocol.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "isolate/sys/error.h"
@@ -83,6 +85,18 @@ std::optional<Frame> receive_frame(int socket) {
   if (!message) return std::nullopt;
   if (header.version != kVersion) sys::fail(EPROTO, "read a frame (it is of another version of runner)");
   return Frame{static_cast<Kind>(header.kind), header.stream, header.call, header.offset, std::move(message->bytes), std::move(message->fds)};
+}
+
+std::string encode_failure(const SetupFailure& f) {
+  return fmt::format("{} {} {}{}{}", static_cast<int>(f.stage), f.code, f.path, '\0', f.cause);
+}
+
+SetupFailure decode_failure(const std::string& text) {
+  int stage = 0, code = 0, used = 0;
+  std::sscanf(text.c_str(), "%d %d %n", &stage, &code, &used);
+  std::string rest = text.substr(static_cast<std::size_t>(used));
+  std::size_t zero = std::min(rest.find('\0'), rest.size() - 1);
+  return {static_cast<Stage>(stage), code, rest.substr(0, zero), rest.substr(zero + 1), {}};
 }
 
 std::string encode(const SpawnRequest& request) {

@@ -28,6 +28,7 @@
 #include <string_view>
 #include <vector>
 
+#include "isolate/link.h"
 #include "isolate/plan.h"
 #include "isolate/seccomp.h"
 #include "isolate/sys/fd.h"
@@ -59,6 +60,10 @@ struct Frame {
 bool send_frame(int socket, const Frame& frame, std::string_view bytes, const std::vector<int>& fds = {}, bool dont_wait = false);
 /// Waits; empty at the end of the stream.
 std::optional<Frame> receive_frame(int socket);
+
+/// What a Failed frame holds, and back; it has no hint.
+std::string encode_failure(const SetupFailure& failure);
+SetupFailure decode_failure(const std::string& bytes);
 
 struct SpawnRequest {
   Process process;

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -141,6 +142,13 @@ void write_all(int fd, std::string_view bytes) {
     if (done == -1 && errno == EINTR) continue;
     bytes.remove_prefix(static_cast<std::size_t>(check(done, "write to descriptor {}", fd)));
   }
+}
+
+Fd memory_file(const char* name, std::string_view bytes) {
+  Fd memory(check(::memfd_create(name, MFD_CLOEXEC), "make a memory file"));
+  write_all(memory.get(), bytes);
+  check(::lseek(memory.get(), 0, SEEK_SET), "rewind a memory file");
+  return memory;
 }
 
 void replace_file(const std::string& path, std::string_view text, mode_t mode, bool durable) {

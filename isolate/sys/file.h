@@ -29,6 +29,9 @@ void write_file_at(int dir, const std::string& name, std::string_view text);
 
 void write_all(int fd, std::string_view bytes);
 
+/// A file in memory with these contents, which knows no other name than `name` in /proc; its position is the beginning.
+Fd memory_file(const char* name, std::string_view bytes);
+
 /// Written aside and renamed: a reader sees the old file or the new one, never half of one.
 /// With `durable` the file and its folder are synced first.
 void replace_file(const std::string& path, std::string_view text, mode_t mode, bool durable = false);

@@ -1,6 +1,8 @@
 #include "isolate/sys/socket.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <unistd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -35,6 +37,12 @@ sockaddr_un address_of(const std::string& path, Fd& folder) {
 std::pair<Fd, Fd> socket_pair() {
   int ends[2];
   check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a socket pair");
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+std::pair<Fd, Fd> make_pipe() {
+  int ends[2];
+  check(::pipe2(ends, O_CLOEXEC), "make a pipe");
   return {Fd(ends[0]), Fd(ends[1])};
 }
 

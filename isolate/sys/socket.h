@@ -19,6 +19,8 @@ struct Message {
 
 /// Both ends of a SOCK_SEQPACKET pair, close-on-exec.
 std::pair<Fd, Fd> socket_pair();
+/// The end to read from and the one to write to, close-on-exec.
+std::pair<Fd, Fd> make_pipe();
 
 /// At most 64 KiB and 16 descriptors in one message.
 /// The parts make one message. False when the socket is full and `dont_wait` was asked for.

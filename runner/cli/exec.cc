@@ -116,10 +116,9 @@ struct Pipes {
   Pipes() {
     Fd* mine[] = {&ours.in, &ours.out, &ours.err};
     for (int i = 0; i < 3; ++i) {
-      int ends[2];
-      check(::pipe2(ends, O_CLOEXEC), "make a pipe");
-      *mine[i] = Fd(ends[i == 0]);
-      theirs[i] = Fd(ends[i != 0]);
+      auto [read, write] = make_pipe();
+      *mine[i] = std::move(i == 0 ? write : read);
+      theirs[i] = std::move(i == 0 ? read : write);
     }
   }
 };

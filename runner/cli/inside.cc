@@ -63,10 +63,9 @@ void Stream::write(std::string_view bytes) {
 }
 
 std::pair<Fd, Fd> wide_pipe() {
-  int ends[2];
-  check(::pipe2(ends, O_CLOEXEC), "make a pipe");
-  (void)::fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);  // refused when the user has many: it is only faster
-  return {Fd(ends[0]), Fd(ends[1])};
+  auto ends = make_pipe();
+  (void)::fcntl(ends.second.get(), F_SETPIPE_SZ, 1 << 20);  // refused when the user has many: it is only faster
+  return ends;
 }
 
 std::string printable(std::string text) {

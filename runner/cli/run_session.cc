@@ -100,9 +100,7 @@ session::State new_state(const std::string& id, const plan::SessionPlan& plan, c
 struct Daemon {
   Fd told;
   static Daemon leave(int& exit_code) {
-    int ends[2];
-    check(::pipe2(ends, O_CLOEXEC), "make a pipe");
-    Fd read(ends[0]), write(ends[1]);
+    auto [read, write] = make_pipe();
     Child child = clone_process(0);
     if (child.pid() != 0) {
       write.close();

@@ -2,11 +2,9 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 
 #include "isolate/sys/error.h"
@@ -23,24 +21,17 @@ std::uint64_t milliseconds_since(Clock::time_point start) {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count());
 }
 
+int milliseconds_left(Clock::time_point start, std::uint64_t limit) {
+  std::uint64_t used = milliseconds_since(start);
+  return used >= limit ? 0 : static_cast<int>(std::min<std::uint64_t>(limit - used, 3'600'000));
+}
+
 namespace {
 
 constexpr std::uint64_t kInputWindow = 128 << 10;  // bytes on their way into a call
 
-Fd memory_file(const std::string& bytes) {
-  Fd memory(check(::memfd_create("spawn", MFD_CLOEXEC), "make a memory file"));
-  write_all(memory.get(), bytes);
-  return memory;
-}
-
-// "STAGE ERRNO PATH\0TEXT"
-isolate::SetupFailure parse_failure(const std::string& text) {
-  int stage = 0, code = 0, used = 0;
-  std::sscanf(text.c_str(), "%d %d %n", &stage, &code, &used);
-  std::string rest = text.substr(static_cast<std::size_t>(used));
-  std::size_t zero = std::min(rest.find('\0'), rest.size() - 1);
-  isolate::SetupFailure failure{static_cast<isolate::Stage>(stage), code, rest.substr(0, zero), rest.substr(zero + 1), {}};
-  if (failure.stage == isolate::Stage::Exec && code == ENOENT) failure.hint = "the program, or the interpreter that it names, is not in the sandbox";
+isolate::SetupFailure with_hint(isolate::SetupFailure failure) {
+  if (failure.stage == isolate::Stage::Exec && failure.code == ENOENT) failure.hint = "the program, or the interpreter that it names, is not in the sandbox";
   return failure;
 }
 
@@ -76,7 +67,7 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   };
   add(1, terminal ? events::Stream::Terminal : events::Stream::Stdout);
   if (!terminal) add(2, events::Stream::Stderr);
-  Fd request = memory_file(isolate::init::encode({call.request.process, setting_.filters}));
+  Fd request = memory_file("spawn", isolate::init::encode({call.request.process, setting_.filters}));
   if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
   std::vector<int> fds{request.get()};
   if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
@@ -188,7 +179,7 @@ bool Calls::hear() {
                                              call->name.empty() ? std::nullopt : std::optional(call->name)});
         if (call->owner) call->owner->started(call->pid);
         break;
-      case Kind::Failed: fail(frame->call, *call, parse_failure(frame->bytes)); break;
+      case Kind::Failed: fail(frame->call, *call, with_hint(isolate::init::decode_failure(frame->bytes))); break;
       case Kind::Output: take_output(*call, *frame); break;
       case Kind::Replayed:
       case Kind::Again: take_again(*call, *frame); break;
@@ -270,13 +261,12 @@ void Calls::acknowledge(bool ready) {
 int Calls::time_left() const {
   int least = -1;
   for (const auto& [name, service] : waiting_) {
-    int left = static_cast<int>(service.pause_ms - std::min(service.pause_ms, milliseconds_since(service.since)));
+    int left = milliseconds_left(service.since, service.pause_ms);
     least = least < 0 ? left : std::min(least, left);
   }
   for (const auto& [number, call] : calls_) {
     if (!call.request.wall_ms || call.timed_out) continue;
-    std::uint64_t used = milliseconds_since(call.began);
-    int left = used >= call.request.wall_ms ? 0 : static_cast<int>(std::min<std::uint64_t>(call.request.wall_ms - used, 3'600'000));
+    int left = milliseconds_left(call.began, call.request.wall_ms);
     least = least < 0 ? left : std::min(least, left);
   }
   return least;

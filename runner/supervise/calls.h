@@ -21,6 +21,7 @@ namespace runner::supervise {
 
 using Clock = std::chrono::steady_clock;
 std::uint64_t milliseconds_since(Clock::time_point start);
+int milliseconds_left(Clock::time_point start, std::uint64_t limit);  ///< for poll(2): at most an hour, 0 when it is over
 
 /// How a call came to its end.
 struct CallEnd {
@@ -94,8 +95,6 @@ class Calls {
   int program_signal() const { return program_signal_; }  ///< the last that came to it by way of PID 1; 0: none
   const std::optional<isolate::SetupFailure>& program_failure() const { return program_failure_; }
   bool has_terminal(std::uint32_t call) const;
-  std::size_t running() const { return calls_.size(); }
-  std::uint64_t output() const { return output_; }
   void finish_streams();                            ///< at the session's end: what waits for more goes out
 
  private:

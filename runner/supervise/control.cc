@@ -244,8 +244,4 @@ void Control::accept_one() {
   clients_.back().hear();  // it has mostly sent its wish by now
 }
 
-void Control::drain() {
-  for (Client& client : clients_) client.flush();
-}
-
 }  // namespace runner::supervise

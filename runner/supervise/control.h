@@ -48,8 +48,6 @@ class Control {
 
   void wait_for(std::vector<pollfd>& list) const;
   void ready(const pollfd* list);            ///< the entries that wait_for() added
-  std::size_t clients() const { return clients_.size(); }
-  void drain();                              ///< what is queued goes out, as far as the sockets take it
 
  private:
   class Client;

@@ -157,13 +157,8 @@ class Supervisor {
   }
 
   int time_left() const {
-    if (ending_.timed_out || ending_.fork_bomb) {
-      std::uint64_t waited = milliseconds_since(killed_);
-      return waited >= kLastWords ? 0 : static_cast<int>(kLastWords - waited);
-    }
-    if (!request_.wall_ms) return -1;
-    std::uint64_t used = milliseconds_since(program_began_);
-    return used >= request_.wall_ms ? 0 : static_cast<int>(std::min<std::uint64_t>(request_.wall_ms - used, 3'600'000));
+    if (ending_.timed_out || ending_.fork_bomb) return milliseconds_left(killed_, kLastWords);
+    return request_.wall_ms ? milliseconds_left(program_began_, request_.wall_ms) : -1;
   }
 
   int patience() const {

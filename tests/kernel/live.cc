@@ -165,6 +165,13 @@ int Live::wait(int timeout_ms) {
 
 Box::~Box() { runner({"delete", "-f", id}); }
 
+Away::Away(const Args& flags, const Args& command) {
+  Args all{"-d"};
+  all.insert(all.end(), flags.begin(), flags.end());
+  Ran ran = runner(session_arguments(box.id, all, command), {.timeout_ms = 10'000});
+  if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err + ran.out);
+}
+
 nlohmann::json Box::state() const {
   Ran ran = runner({"state", id});
   return ran.code == 0 ? nlohmann::json::parse(ran.out) : nlohmann::json();

@@ -71,6 +71,12 @@ struct Box {
   std::string status() const { return state().is_null() ? "" : state().value("status", ""); }
 };
 
+/// A session that was left running: `run -d`.
+struct Away {
+  Box box;
+  explicit Away(const Args& flags = {}, const Args& command = {"/probe", "sleep", "60"});
+};
+
 /// runner ARGUMENTS whose output goes to files: what it leaves running would hold a pipe open.
 Ran runner_apart(const Args& arguments, const Folder& folder, const How& how = {});
 /// What the container has written to stdout since, and to stderr.

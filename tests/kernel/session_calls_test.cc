@@ -16,14 +16,8 @@ namespace {
 std::string log_of(const Box& box) { return data_dir() + "/sessions/" + box.id + "/events.ndjson"; }
 
 // A session that sleeps, and calls in it.
-struct Home {
-  Box box;
-  explicit Home(const Args& flags = {}, const Args& command = {"/probe", "sleep", "300"}) {
-    Args more{"-d"};
-    more.insert(more.end(), flags.begin(), flags.end());
-    Ran ran = runner(session_arguments(box.id, more, command));
-    if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err);
-  }
+struct Home : Away {
+  explicit Home(const Args& flags = {}, const Args& command = {"/probe", "sleep", "300"}) : Away(flags, command) {}
   Ran exec(const Args& command, const Args& flags = {}) const { return runner(arguments(command, flags)); }
   Args arguments(const Args& command, const Args& flags = {}) const {
     Args all{"exec"};

@@ -13,16 +13,6 @@ using nlohmann::json;
 
 namespace {
 
-struct Away {
-  Box box;
-  explicit Away(const Args& flags = {}, const Args& command = {"/probe", "sleep", "60"}) {
-    Args all{"-d"};
-    all.insert(all.end(), flags.begin(), flags.end());
-    Ran ran = runner(session_arguments(box.id, all, command), {.timeout_ms = 10'000});
-    if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err + ran.out);
-  }
-};
-
 json inspected(const std::string& id) {
   Ran ran = runner({"inspect", id});
   return ran.code == 0 ? json::parse(ran.out).at(0) : json();

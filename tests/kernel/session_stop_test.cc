@@ -13,13 +13,8 @@ using nlohmann::json;
 namespace {
 
 // Left running by a caller who has gone, with its program ready.
-struct Away {
-  Box box;
-  explicit Away(const Args& command, const Args& flags = {}) {
-    Args all{"-d"};
-    all.insert(all.end(), flags.begin(), flags.end());
-    Ran ran = runner(session_arguments(box.id, all, command), {.timeout_ms = 10'000});
-    if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err + ran.out);
+struct Speaking : Away {
+  explicit Speaking(const Args& command, const Args& flags = {}) : Away(flags, command) {
     std::string log = data_dir() + "/sessions/" + box.id + "/events.ndjson";
     if (!eventually([&] { return read(log).find("ready=") != std::string::npos; })) throw std::runtime_error("the program is not ready");
   }
@@ -45,7 +40,7 @@ Timed timed(const Args& arguments) {
 TEST_SUITE("session stop") {
   TEST_CASE("a program that heeds SIGTERM ends with its own status, and its end is written when stop returns") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"/probe", "await-signal", "21"});
+    Speaking s({"/probe", "await-signal", "21"});
     Timed t = timed({"stop", s.box.id});
     CHECK(t.ran.code == 0);
     CHECK(t.ran.out == s.box.id + "\n");
@@ -61,7 +56,7 @@ TEST_SUITE("session stop") {
 
   TEST_CASE("a program that ignores SIGTERM is killed when the time is over, and all that it started") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"sh", "-c", "sleep 75.5 & exec /probe ignore-term 60"});
+    Speaking s({"sh", "-c", "sleep 75.5 & exec /probe ignore-term 60"});
     Timed t = timed({"stop", "-t", "1", s.box.id});
     CHECK(t.ran.code == 0);
     CHECK(t.ms >= 1000);
@@ -73,18 +68,18 @@ TEST_SUITE("session stop") {
 
   TEST_CASE("-s chooses the signal") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"/probe", "await-signal", "22"});
+    Speaking s({"/probe", "await-signal", "22"});
     CHECK(runner({"stop", "-s", "USR1", s.box.id}).code == 0);
     CHECK(s.inspect()["exit_code"] == 22);
     CHECK(runner({"logs", s.box.id}).out.find("signal=10") != std::string::npos);
-    Away killed({"/probe", "await-signal", "22"});
+    Speaking killed({"/probe", "await-signal", "22"});
     CHECK(runner({"stop", "-s", "KILL", killed.box.id}).code == 0);
     CHECK(killed.inspect()["exit_code"] == 137);
   }
 
   TEST_CASE("a paused session is thawed, so that its program can heed the signal") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"/probe", "await-signal", "23"});
+    Speaking s({"/probe", "await-signal", "23"});
     REQUIRE(runner({"pause", s.box.id}).code == 0);
     Timed t = timed({"stop", s.box.id});
     CHECK(t.ran.code == 0);
@@ -94,14 +89,14 @@ TEST_SUITE("session stop") {
 
   TEST_CASE("--rm sessions are gone when stop returns") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"/probe", "sleep", "60"}, {"--rm"});
+    Speaking s({"/probe", "sleep", "60"}, {"--rm"});
     CHECK(runner({"stop", s.box.id}).code == 0);
     CHECK(remains_of(s.box.id) == "");
   }
 
   TEST_CASE("several have the same time, and one that is not there does not keep the others alive") {
     SKIP_UNLESS(is_root(), "root");
-    Away a({"/probe", "ignore-term", "60"}), b({"/probe", "ignore-term", "60"}), c({"/probe", "await-signal", "24"});
+    Speaking a({"/probe", "ignore-term", "60"}), b({"/probe", "ignore-term", "60"}), c({"/probe", "await-signal", "24"});
     Timed t = timed({"stop", "-t", "1", a.box.id, "no-such", b.box.id, c.box.id});
     CHECK(t.ran.code == 125);
     CHECK(t.ran.err.find("there is no session no-such") != std::string::npos);
@@ -166,7 +161,7 @@ TEST_SUITE("session stop") {
 
   TEST_CASE("stop refuses containers, bad ids, bad signals and bad times, and signals nobody then") {
     SKIP_UNLESS(is_root(), "root");
-    Away s({"/probe", "await-signal", "25"});
+    Speaking s({"/probe", "await-signal", "25"});
     Bundle bundle({"sleep", "60"});
     Box container;
     REQUIRE(create(bundle, container).code == 0);

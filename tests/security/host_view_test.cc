@@ -14,19 +14,6 @@
 
 using namespace security;
 
-namespace {
-
-void expect_shut(const Facts& facts, const Args& paths) {
-  for (const std::string& path : paths) {
-    CAPTURE(path);
-    std::string seen = facts[path];
-    bool shut = seen == "EROFS" || seen == "EACCES" || seen == "ENOENT";
-    CHECK_MESSAGE(shut, seen);
-  }
-}
-
-}  // namespace
-
 TEST_SUITE("host view") {
   TEST_CASE(
       "files of the host: secrets, homes, sockets and the tools that were lent are out of reach of eyes or of hands") {

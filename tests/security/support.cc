@@ -74,6 +74,15 @@ Args session(const Args& flags, const Args& command) {
   return concat(concat(concat({"run", "--rm", "-v", attack_path() + ":/attack:ro"}, flags), {"--"}), command);
 }
 
+void expect_shut(const Facts& facts, const Args& paths) {
+  for (const std::string& path : paths) {
+    CAPTURE(path);
+    std::string seen = facts[path];
+    bool shut = seen == "EROFS" || seen == "EACCES" || seen == "ENOENT";
+    CHECK_MESSAGE(shut, seen);
+  }
+}
+
 Facts inside(const Args& flags, const Args& words, const How& how) {
   return facts_of(tests::runner(session(concat({"--output", "raw"}, flags), concat({"/attack"}, words)), how));
 }

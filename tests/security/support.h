@@ -32,6 +32,8 @@ struct Facts {
 Facts facts_of(Ran ran);
 /// Checks each of these values, naming the key that differs.
 void expect(const Facts& facts, const std::map<std::string, std::string>& wanted);
+/// None of the paths could be opened for writing. Which error it is depends on the kernel's configuration and the order of its checks.
+void expect_shut(const Facts& facts, const Args& paths);
 std::vector<std::string> lines_with(const std::string& text, const std::string& start);
 
 /// `attack WORDS` in a session with these flags; as a plain program of the host; behind `prefix` (unshare …).

@@ -33,14 +33,6 @@ void expect_hidden(const Facts& facts, const Args& paths) {
     CHECK_MESSAGE(hidden, seen);
   }
 }
-void expect_shut(const Facts& facts, const Args& paths) {
-  for (const std::string& path : paths) {
-    CAPTURE(path);
-    std::string seen = facts[path];
-    bool shut = seen == "EROFS" || seen == "EACCES" || seen == "ENOENT";
-    CHECK_MESSAGE(shut, seen);
-  }
-}
 
 }  // namespace
 
