@@ -124,7 +124,10 @@ Document::Document(std::string_view text, std::string name, Diagnostics& wrong)
     wrong_.add({name_}, "is larger than {} bytes", kLargestText);
     return;
   }
-  texts_ = std::make_unique_for_overwrite<char[]>(text.size() + 1);
+  // RapidJSON checks a character of UTF-8 to its end before it says that the text stops within it: up to three
+  // bytes after the last one are read, and in place also written.
+  constexpr std::size_t kBeyond = 3;
+  texts_ = std::make_unique_for_overwrite<char[]>(text.size() + 1 + kBeyond);
   nodes_.reserve(text.size() / 16);
   // The reader takes a zero for the end: what follows one would go unseen.
   if (std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
@@ -134,7 +137,7 @@ Document::Document(std::string_view text, std::string name, Diagnostics& wrong)
   Builder builder(*this);
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark
   std::memcpy(texts_.get(), text.data(), text.size());
-  texts_[text.size()] = 0;
+  std::memset(texts_.get() + text.size(), 0, 1 + kBeyond);
   rapidjson::InsituStringStream stream(texts_.get());  // strings are unescaped where they stand
   rapidjson::Reader reader;
   // It recurses, but no deeper than the builder lets it.

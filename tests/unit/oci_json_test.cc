@@ -50,6 +50,17 @@ TEST_CASE("a syntax error is placed by line and column") {
   CHECK(refused(many("9", 100'000)).size() < 400);
 }
 
+TEST_CASE("a text that stops within a character is refused, and nothing beyond it is looked at (ASan sees to that)") {
+  for (std::string_view lead : {"\xc3", "\xe2", "\xe2\x82", "\xf4", "\xf0\x9f", "\xf0\x9f\x98"}) {
+    CAPTURE(lead.size());
+    for (std::size_t length = 0; length < 40; ++length) {
+      Diagnostics wrong;
+      oci::json::Document document("\"" + std::string(length, 'a') + std::string(lead), "a.json", wrong);
+      CHECK_FALSE(wrong.empty());
+    }
+  }
+}
+
 TEST_CASE("bytes that are not UTF-8 are an error, and are not repeated in it") {
   std::string text = refused("\"\x80\xff\x1b[31m\"");
   CHECK(text.find("Invalid encoding") != std::string::npos);
