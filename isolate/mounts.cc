@@ -81,8 +81,9 @@ void set_attributes(int fd, const Mount& mount) {
 MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup) {
   MountHandles handles;
   if (plan.root.overlay) {
-    write_files(plan);
-    handles.root = mount_overlay(*plan.root.overlay, plan.privileged_start);
+    LayeredRoot made = layer_root(plan);
+    handles.root = std::move(made.root);
+    handles.generated = std::move(made.generated);
   } else {
     handles.root = copy_mount(AT_FDCWD, plan.root.path, true);
     part_from_peers(handles.root.get(), plan.root.propagation);
@@ -104,6 +105,8 @@ Fd attach_root(const Plan& plan, MountHandles& handles) {
   check(::mount(nullptr, "/", nullptr, MS_REC | (plan.root.propagation & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE), nullptr),
         "make the mounts private to the sandbox");
   Fd old = open_dir("/");
+  // Anywhere but on "/": umount2(2) below takes off what is on top there, and that must be the old root.
+  if (handles.generated) attach_mount(handles.generated.get(), open_dir("/proc").get(), "the generated layer");
   // On top of the old root: pivot_root(2) wants a mount point, and this is one that needs no directory of the host.
   attach_mount(handles.root.get(), old.get(), "the new root");
   return std::move(handles.root);
@@ -181,6 +184,10 @@ void enter_root(int root, bool pivot) {
     // pivot_root(".", "."): the old root ends up on top of the new one, and is taken off there.
     check(::syscall(SYS_pivot_root, ".", "."), "pivot into the new root");
     check(::umount2(".", MNT_DETACH), "detach the old root");
+    struct stat here, above;
+    check(::fstat(root, &here), "look at the new root");
+    check(::stat("/..", &above), "look at the new root");
+    if (here.st_dev != above.st_dev || here.st_ino != above.st_ino) fail(EXDEV, "leave the old root");
   } else {
     check(::chroot("."), "change into the new root");
   }

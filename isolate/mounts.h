@@ -16,10 +16,12 @@ namespace isolate {
 
 struct MountHandles {
   sys::Fd root;                 // the new root, detached
+  // A layer of it. Closing a detached mount waits for an RCU grace period (0.3 ms and more): this one goes away with the old root.
+  sys::Fd generated;
   std::vector<sys::Fd> mounts;  // one for each of Plan::mounts; empty where the child makes the mount itself
 };
 
-/// Writes the plan's files into the upper layer, mounts the overlay, copies and id-maps the bind sources.
+/// Writes the plan's files, mounts the overlay, copies and id-maps the bind sources.
 /// `cgroup` is the sandbox's directory in the v2 hierarchy, for a CgroupView without a cgroup namespace; may be empty.
 MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup);
 

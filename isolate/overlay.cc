@@ -45,6 +45,19 @@ void make_file(int layer, const GeneratedFile& file, const Plan& plan) {
   if (path.empty() || (file.mode & 06000)) check(::fchmodat(layer, name, file.mode, 0), "set the mode of {}", file.path);
 }
 
+void write_files(int layer, const Plan& plan) {
+  mode_t before = ::umask(0);  // modes as the plan has them: a call less for each
+  try {
+    for (const GeneratedFile& file : plan.files) make_file(layer, file, plan);
+    // What is in both is shown with the owner and the mode of the upper one.
+    make_file(open_dir(plan.root.overlay->upper).get(), {"/", "", "", 0755}, plan);
+  } catch (...) {
+    ::umask(before);
+    throw;
+  }
+  ::umask(before);
+}
+
 std::string lower_layers(const Overlay& overlay) {
   std::vector<std::string> layers{overlay.generated};
   layers.insert(layers.end(), overlay.lower.begin(), overlay.lower.end());
@@ -75,17 +88,24 @@ Fd id_mapped(const std::string& layer, int id_map) {
   return copy;
 }
 
-// Linux 6.15 and later take detached mounts as layers.
-std::optional<Fd> find_id_mapped(const Overlay& overlay, int id_map) {
+// Linux 6.15 and later take detached mounts as layers. The generated one is then a file system of its own: it goes with the sandbox, and
+// nobody has to remove its files.
+std::optional<LayeredRoot> layer_by_descriptor(const Plan& plan, int id_map) {
+  const Overlay& overlay = *plan.root.overlay;
+  LayeredRoot made;
   std::vector<Fd> layers;
-  layers.push_back(open_dir(overlay.generated));
-  for (const std::string& layer : overlay.lower) layers.push_back(id_mapped(layer, id_map));
+  layers.push_back(new_mount("tmpfs", "tmpfs", {{"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+  write_files(layers.front().get(), plan);
+  for (const std::string& layer : overlay.lower) layers.push_back(id_map < 0 ? open_dir(layer) : id_mapped(layer, id_map));
   try {
-    return make(overlay, true, layers);
+    made.root = make(overlay, plan.privileged_start, layers);
   } catch (const SystemError& error) {
-    if (error.code() != EINVAL && error.code() != EXDEV) throw;
+    // No detached layers; none by descriptor; no such parameter.
+    if (error.code() != EXDEV && error.code() != EINVAL && error.code() != EOPNOTSUPP) throw;
     return std::nullopt;
   }
+  made.generated = std::move(layers.front());
+  return made;
 }
 
 // Before, layers are given to overlayfs by path, and an id-mapped copy has a path only where it is attached: here over the layer
@@ -106,29 +126,20 @@ std::optional<Fd> find_id_mapped(const Overlay& overlay, int id_map) {
 
 }  // namespace
 
-void write_files(const Plan& plan) {
-  Fd layer = open_dir(plan.root.overlay->generated);
-  mode_t before = ::umask(0);  // modes as the plan has them: a call less for each
-  try {
-    for (const GeneratedFile& file : plan.files) make_file(layer.get(), file, plan);
-    // What is in both is shown with the owner and the mode of the upper one.
-    make_file(open_dir(plan.root.overlay->upper).get(), {"/", "", "", 0755}, plan);
-  } catch (...) {
-    ::umask(before);
-    throw;
-  }
-  ::umask(before);
-}
+LayeredRoot layer_root(const Plan& plan) {
+  const Overlay& overlay = *plan.root.overlay;
+  Fd id_map;
+  if (!overlay.lower_ids.empty()) id_map = make_id_map(overlay.lower_ids);
+  if (auto made = layer_by_descriptor(plan, id_map ? id_map.get() : -1)) return std::move(*made);
 
-Fd mount_overlay(const Overlay& overlay, bool privileged) {
-  if (overlay.lower_ids.empty()) return make(overlay, privileged);
-  Fd id_map = make_id_map(overlay.lower_ids);
-  if (auto made = find_id_mapped(overlay, id_map.get())) return std::move(*made);
+  make_dirs(overlay.generated, 0755);
+  write_files(open_dir(overlay.generated).get(), plan);
+  if (!id_map) return {make(overlay, plan.privileged_start), {}};
   auto [ours, theirs] = Link::make();
   Child helper = clone_process(CLONE_NEWNS);
   if (helper.pid() == 0) make_id_mapped(overlay, id_map.get(), std::move(theirs));
   theirs.close();
-  return std::move(ours.expect(Signal::Ready).fds.at(0));
+  return {std::move(ours.expect(Signal::Ready).fds.at(0)), {}};
 }
 
 }  // namespace isolate

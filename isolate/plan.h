@@ -70,7 +70,7 @@ struct Mount {
 
 /// Layers of an overlay, lowest last. Files are written to `upper`; `work` is overlayfs's own, on the same file system.
 struct Overlay {
-  std::string generated;           // a fresh directory of this sandbox alone, the first lower layer: it gets Plan::files
+  std::string generated;           // where the first lower layer, which gets Plan::files, is a directory of this sandbox alone: before Linux 6.15
   std::vector<std::string> lower;  // below it
   IdMap lower_ids;                 // of `lower`; empty: those layers are shown as they are
   std::string upper, work;
@@ -96,7 +96,7 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-/// What the plan writes into Overlay::generated before the start.
+/// What the plan writes into the generated layer before the start.
 struct GeneratedFile {
   std::string path;     // ends in '/': a directory. With link_to: a symbolic link
   std::string content;

@@ -211,6 +211,14 @@ void descriptors(const Words&) {
   say("fds", list);
 }
 
+// What was mounted over the root, or left there, shows where one goes up from it.
+void above(const Words&) {
+  for (const char* path : {"/", "/..", "/etc/../..", "/proc/self/root/..", "/proc/self/cwd/../../.."}) {
+    struct stat info{};
+    say(path, ::stat(path, &info) == 0 ? std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) : outcome(-1));
+  }
+}
+
 // FOLDER: every way to a file with a set-id bit; what is made is left there, to be looked at from outside.
 void set_id(const Words& words) {
   ::umask(0);
@@ -252,6 +260,7 @@ void set_id(const Words& words) {
 }
 
 const Attacks kAttacks{{"mounts", mounts, "namespaces, mounts, chroot"},
+                       {"above", above, "where /.. leads"},
                        {"processes", processes, "[PID...]: other processes"},
                        {"init", init, "PID 1"},
                        {"rights", rights, "capabilities, ids, securebits"},

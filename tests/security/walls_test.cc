@@ -54,6 +54,18 @@ TEST_SUITE("walls") {
       if (key != "mount-cgroup") CHECK(control[key] == "0");  // a pure v2 host has no v1 hierarchy to mount
   }
 
+  TEST_CASE("above the root there is the root, by every way to it") {
+    tests::Rootfs rootfs;
+    for (const Kind& kind : kinds(rootfs)) {
+      CAPTURE(kind.name);
+      auto facts = inside(kind.flags, {"above"});
+      CHECK(facts["/.."] == facts["/"]);
+      CHECK(facts["/etc/../.."] == facts["/"]);
+      CHECK(facts["/proc/self/root/.."] == facts["/"]);
+      CHECK(facts["/proc/self/cwd/../../.."] == facts["/"]);
+    }
+  }
+
   TEST_CASE("no capability is there, and none can be regained; ids cannot be changed") {
     tests::Rootfs rootfs;
     ::chmod((rootfs.rootfs() + "/tmp").c_str(), 01777);
