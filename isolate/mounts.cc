@@ -78,10 +78,10 @@ void set_attributes(int fd, const Mount& mount) {
 
 }  // namespace
 
-MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup) {
+MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk) {
   MountHandles handles;
   if (plan.root.overlay) {
-    LayeredRoot made = layer_root(plan);
+    LayeredRoot made = layer_root(plan, disk);
     handles.root = std::move(made.root);
     handles.generated = std::move(made.generated);
   } else {

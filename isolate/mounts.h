@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "isolate/disk.h"
 #include "isolate/plan.h"
 #include "isolate/sys/fd.h"
 #include "isolate/sys/paths.h"
@@ -23,7 +24,7 @@ struct MountHandles {
 
 /// Writes the plan's files, mounts the overlay, copies and id-maps the bind sources.
 /// `cgroup` is the sandbox's directory in the v2 hierarchy, for a CgroupView without a cgroup namespace; may be empty.
-MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup);
+MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk);
 
 /// Mounts the new root over the old one and returns it; everything below works on that descriptor.
 sys::Fd attach_root(const Plan& plan, MountHandles& handles);

@@ -45,12 +45,12 @@ void make_file(int layer, const GeneratedFile& file, const Plan& plan) {
   if (path.empty() || (file.mode & 06000)) check(::fchmodat(layer, name, file.mode, 0), "set the mode of {}", file.path);
 }
 
-void write_files(int layer, const Plan& plan) {
+void write_files(int layer, int upper, const Plan& plan) {
   mode_t before = ::umask(0);  // modes as the plan has them: a call less for each
   try {
     for (const GeneratedFile& file : plan.files) make_file(layer, file, plan);
     // What is in both is shown with the owner and the mode of the upper one.
-    make_file(open_dir(plan.root.overlay->upper).get(), {"/", "", "", 0755}, plan);
+    make_file(upper, {"/", "", "", 0755}, plan);
   } catch (...) {
     ::umask(before);
     throw;
@@ -70,16 +70,35 @@ std::string lower_layers(const Overlay& overlay) {
   return text;
 }
 
-Fd make(const Overlay& overlay, bool privileged, const std::vector<Fd>& layers = {}) {
-  FsOptions options{{"upperdir", overlay.upper}, {"workdir", overlay.work}};
-  FsDescriptors descriptors;
-  for (const Fd& layer : layers) descriptors.push_back({"lowerdir+", layer.get()});
-  if (layers.empty()) options.push_back({"lowerdir", lower_layers(overlay)});
+// What is written to: two directories, by path or by descriptor.
+struct Writable {
+  Fd upper, work;
+  bool by_descriptor;  // they lie in a detached mount
+};
+
+Writable open_writable(const Overlay& overlay, const Disk& disk) {
+  if (disk.mount() < 0) return {open_dir(overlay.upper), open_dir(overlay.work), false};
+  auto open = [&](const char* name) { return Fd(check(::openat(disk.mount(), name, O_PATH | O_DIRECTORY | O_CLOEXEC), "open {}", name)); };
+  return {open("upper"), open("work"), true};
+}
+
+FsOptions options_of(const Overlay& overlay, bool privileged) {
+  FsOptions options;
   // At its end an overlay syncs its upper layer: 0.3 ms when there is nothing, and long when there is much.
   if (!overlay.lasting) options.push_back({"volatile", ""});
   // In a user namespace overlayfs may not write trusted.* attributes.
   if (!privileged) options.push_back({"userxattr", ""});
+  return options;
+}
+
+Fd make(FsOptions options, const FsDescriptors& descriptors) {
   return new_mount("overlay", "overlay", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, descriptors);
+}
+
+Fd make_by_path(const Overlay& overlay, bool privileged) {
+  FsOptions options = options_of(overlay, privileged);
+  options.insert(options.end(), {{"upperdir", overlay.upper}, {"workdir", overlay.work}, {"lowerdir", lower_layers(overlay)}});
+  return make(std::move(options), {});
 }
 
 Fd id_mapped(const std::string& layer, int id_map) {
@@ -90,15 +109,20 @@ Fd id_mapped(const std::string& layer, int id_map) {
 
 // Linux 6.15 and later take detached mounts as layers. The generated one is then a file system of its own: it goes with the sandbox, and
 // nobody has to remove its files.
-std::optional<LayeredRoot> layer_by_descriptor(const Plan& plan, int id_map) {
+std::optional<LayeredRoot> layer_by_descriptor(const Plan& plan, const Writable& writable, int id_map) {
   const Overlay& overlay = *plan.root.overlay;
-  LayeredRoot made;
+  FsOptions options = options_of(overlay, plan.privileged_start);
+  FsDescriptors descriptors;
+  if (writable.by_descriptor) descriptors = {{"upperdir", writable.upper.get()}, {"workdir", writable.work.get()}};
+  else options.insert(options.end(), {{"upperdir", overlay.upper}, {"workdir", overlay.work}});
   std::vector<Fd> layers;
   layers.push_back(new_mount("tmpfs", "tmpfs", {{"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
-  write_files(layers.front().get(), plan);
+  write_files(layers.front().get(), writable.upper.get(), plan);
   for (const std::string& layer : overlay.lower) layers.push_back(id_map < 0 ? open_dir(layer) : id_mapped(layer, id_map));
+  for (const Fd& layer : layers) descriptors.push_back({"lowerdir+", layer.get()});
+  LayeredRoot made;
   try {
-    made.root = make(overlay, plan.privileged_start, layers);
+    made.root = make(std::move(options), descriptors);
   } catch (const SystemError& error) {
     // No detached layers; none by descriptor; no such parameter.
     if (error.code() != EXDEV && error.code() != EINVAL && error.code() != EOPNOTSUPP) throw;
@@ -108,16 +132,17 @@ std::optional<LayeredRoot> layer_by_descriptor(const Plan& plan, int id_map) {
   return made;
 }
 
-// Before, layers are given to overlayfs by path, and an id-mapped copy has a path only where it is attached: here over the layer
+// Before, layers are given to overlayfs by path, and a detached mount has a path only where it is attached: here over the layer
 // itself, in a mount namespace that ends with this short-lived process. The overlay keeps its own clones of the layers.
-[[noreturn]] void make_id_mapped(const Overlay& overlay, int id_map, Link link) noexcept {
+[[noreturn]] void make_in_passing(const Overlay& overlay, int id_map, int disk, Link link) noexcept {
   try {
     check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make a private set of mounts");
-    for (const std::string& layer : overlay.lower) {
-      Fd place = open_dir(layer);
-      attach_mount(id_mapped(layer, id_map).get(), place.get(), layer);
-    }
-    link.send(Signal::Ready, {}, {make(overlay, true).get()});
+    auto cover = [](const std::string& path, int mount) { attach_mount(mount, open_dir(path).get(), path); };
+    if (id_map >= 0)
+      for (const std::string& layer : overlay.lower) cover(layer, id_mapped(layer, id_map).get());
+    // Both names are in the image as well.
+    if (disk >= 0) cover(overlay.upper.substr(0, overlay.upper.rfind('/')), disk);
+    link.send(Signal::Ready, {}, {make_by_path(overlay, true).get()});
   } catch (const std::exception& error) {
     link.report(Stage::Prepare, error);
   }
@@ -126,18 +151,19 @@ std::optional<LayeredRoot> layer_by_descriptor(const Plan& plan, int id_map) {
 
 }  // namespace
 
-LayeredRoot layer_root(const Plan& plan) {
+LayeredRoot layer_root(const Plan& plan, const Disk& disk) {
   const Overlay& overlay = *plan.root.overlay;
+  Writable writable = open_writable(overlay, disk);
   Fd id_map;
   if (!overlay.lower_ids.empty()) id_map = make_id_map(overlay.lower_ids);
-  if (auto made = layer_by_descriptor(plan, id_map ? id_map.get() : -1)) return std::move(*made);
+  if (auto made = layer_by_descriptor(plan, writable, id_map.get())) return std::move(*made);
 
   make_dirs(overlay.generated, 0755);
-  write_files(open_dir(overlay.generated).get(), plan);
-  if (!id_map) return {make(overlay, plan.privileged_start), {}};
+  write_files(open_dir(overlay.generated).get(), writable.upper.get(), plan);
+  if (!id_map && disk.mount() < 0) return {make_by_path(overlay, plan.privileged_start), {}};
   auto [ours, theirs] = Link::make();
   Child helper = clone_process(CLONE_NEWNS);
-  if (helper.pid() == 0) make_id_mapped(overlay, id_map.get(), std::move(theirs));
+  if (helper.pid() == 0) make_in_passing(overlay, id_map.get(), disk.mount(), std::move(theirs));
   theirs.close();
   return {std::move(ours.expect(Signal::Ready).fds.at(0)), {}};
 }

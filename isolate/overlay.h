@@ -1,6 +1,7 @@
 // The root of a session: image layers below, a writable layer on top.
 #pragma once
 
+#include "isolate/disk.h"
 #include "isolate/plan.h"
 #include "isolate/sys/fd.h"
 
@@ -15,6 +16,7 @@ struct LayeredRoot {
 /// fresh, and nothing in it is followed: an image's symbolic links lie in the layers below and are not seen (CVE-2025-24965).
 /// It lies below the upper one, so that it may be on a tmpfs: 30 small files cost 0.3 ms there and 4 ms on ext4.
 /// With `lower_ids` the lower layers but the generated one are id-mapped first, which only the parent of the sandbox may do.
-LayeredRoot layer_root(const Plan& plan);
+/// `disk` is where the writable layer lies.
+LayeredRoot layer_root(const Plan& plan, const Disk& disk);
 
 }  // namespace isolate

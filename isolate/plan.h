@@ -68,12 +68,20 @@ struct Mount {
   bool operator==(const Mount&) const = default;
 };
 
+/// What a writable layer may take on the disk: see isolate/disk.h.
+struct DiskLimit {
+  std::uint64_t bytes = 0;
+  bool warn_missing = false;  // a limit that cannot be enforced is reported in Disk::missing, not an error
+  bool operator==(const DiskLimit&) const = default;
+};
+
 /// Layers of an overlay, lowest last. Files are written to `upper`; `work` is overlayfs's own, on the same file system.
 struct Overlay {
   std::string generated;           // where the first lower layer, which gets Plan::files, is a directory of this sandbox alone: before Linux 6.15
   std::vector<std::string> lower;  // below it
   IdMap lower_ids;                 // of `lower`; empty: those layers are shown as they are
   std::string upper, work;
+  std::optional<DiskLimit> disk;   // of `upper` and `work` together
   bool lasting = true;             // false: the upper layer is thrown away, and nothing waits for it to reach the disk
   bool operator==(const Overlay&) const = default;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "isolate/cgroup.h"
+#include "isolate/disk.h"
 #include "isolate/link.h"
 #include "isolate/plan.h"
 #include "isolate/seccomp.h"
@@ -33,8 +34,8 @@ struct StartOptions {
 /// A process tree behind its walls. Destroying it kills and removes it, unless release() was called.
 class Sandbox {
  public:
-  Sandbox(sys::Child child, Cgroup cgroup, Link link, sys::Fd terminal, bool waits)
-      : cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)), waits_(waits) {}
+  Sandbox(sys::Child child, Cgroup cgroup, Disk disk, Link link, sys::Fd terminal, bool waits)
+      : disk_(std::move(disk)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)), waits_(waits) {}
 
   /// Lets the program run: returns once execve has succeeded; throws SetupError when it could not. A session's init does not wait
   /// for it, since it does nothing before it is asked to.
@@ -42,6 +43,7 @@ class Sandbox {
 
   sys::Child& child() { return child_; }
   Cgroup& cgroup() { return cgroup_; }
+  const Disk& disk() const { return disk_; }
   sys::Fd& terminal() { return terminal_; }  ///< the master of the plan's terminal, or empty
   /// The processes and the group live on without this object.
   pid_t release() {
@@ -50,6 +52,7 @@ class Sandbox {
   }
 
  private:
+  Disk disk_;
   Cgroup cgroup_;      // destroyed after the child: its processes are gone by then
   sys::Child child_;
   Link link_;

@@ -19,7 +19,7 @@ int run_session(Context& context, const std::vector<std::string>& command);
 struct SessionFlags {
   std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, entrypoint, hostname, output,
               cidfile;
-  std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, labels;
+  std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels;
   bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
   int events_fd = -1;
 

@@ -50,10 +50,11 @@ class SessionData {
     }
   }
   void keep() { kept_ = true; }
-  void remove() {
+  // `reusable`: its folders have nothing that another session's must not have.
+  void remove(bool reusable) {
     remove_layer();
     auto holds = [](const std::string& folder, const char* only) { return list_dir(folder) == std::vector<std::string>{only}; };
-    bool bare = holds(path_, "fs") && holds(path_ + "/fs", "work") && list_dir(path_ + "/fs/work").empty();
+    bool bare = reusable && holds(path_, "fs") && holds(path_ + "/fs", "work") && list_dir(path_ + "/fs/work").empty();
     if (!bare || ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, spare().c_str(), RENAME_NOREPLACE) == -1) remove_tree(path_);
     kept_ = true;
   }
@@ -274,7 +275,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     for (const std::string& path : {data.path() + "/fs/work", context.directories().generated(id)}) remove_tree(path);
     entry.write_state(state);
   } else {
-    data.remove();
+    data.remove(!request.plan.root.overlay->disk);  // a quota stays with its folders
     entry.remove();
     forget.kept = true;
   }

@@ -119,6 +119,13 @@ void read_security(const std::string& text, plan::Config& config, Diagnostics& w
   }
 }
 
+void read_storage(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  if (text.rfind("size=", 0) != 0) return wrong.add({"--storage-opt " + text}, "only size=N is known");
+  config.disk = parse_size(text.substr(5));
+  if (!config.disk || *config.disk < Policy::kLeastDisk || *config.disk > Policy::kMostDisk)
+    wrong.add({"--storage-opt"}, "size must be from {} to {}, such as 512M, not '{}'", format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), text.substr(5));
+}
+
 }  // namespace
 
 void SessionFlags::declare(Options& o) {
@@ -134,6 +141,7 @@ void SessionFlags::declare(Options& o) {
   o.value("-m,--memory", memory, "limit, such as 512M");
   o.value("--cpus", cpus, "limit, such as 1.5");
   o.value("--pids-limit", pids, "limit of processes and threads");
+  o.values("--storage-opt", storage, "size=1G: limit of what its files may take on the disk");
   o.values("--cap-drop", cap_drop, "a capability, or ALL");
   o.values("--cap-add", cap_add, "a capability that the policy allows");
   o.values("--security-opt", security, "seccomp=FILE, no-new-privileges");
@@ -169,6 +177,7 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
   config.cap_add = cap_add;
   if (!workdir.empty()) check_inside(workdir, "--workdir", wrong);
   if (!memory.empty() && !(config.memory = parse_size(memory))) wrong.add({"--memory"}, "must be a size such as 512M, not '{}'", memory);
+  for (const std::string& option : storage) read_storage(option, config, wrong);
   if (!cpus.empty() && !(config.cpus = parse_cpus(cpus))) wrong.add({"--cpus"}, "must be a number such as 1.5, not '{}'", cpus);
   if (!timeout.empty() && !(config.wall_ms = parse_duration(timeout)))
     wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);

@@ -42,6 +42,7 @@ struct Policy {
     std::optional<std::uint64_t> memory;  // bytes, 4M..1024T
     std::optional<std::uint64_t> cpus;    // thousandths of a CPU: 1500 is one and a half; to 1024 CPUs
     std::optional<std::uint64_t> pids;    // processes and threads, 1..4194304
+    std::optional<std::uint64_t> disk;    // bytes that the writable layer may take, 4M..16T
     std::optional<std::uint64_t> wall;    // milliseconds from start to the end, 1 ms..30 days
     std::optional<std::uint64_t> output;  // bytes of stdout and stderr together, 1K..1T
   };
@@ -49,6 +50,8 @@ struct Policy {
     std::uint64_t soft = 0, hard = 0;  // kUnlimited is RLIM_INFINITY
     bool operator==(const Rlimit&) const = default;
   };
+  static constexpr std::uint64_t kLeastDisk = 4 << 20;              // less would be taken by the file system itself
+  static constexpr std::uint64_t kMostDisk = std::uint64_t{1} << 44;  // the most of ext4 with its usual blocks
   static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
 
   std::string name;                // the file's, without ".yaml"

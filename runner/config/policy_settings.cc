@@ -172,6 +172,14 @@ void read_memory(const Node& node, Reading& to) {
   to.policy.limits.memory = bytes;
 }
 
+void read_disk(const Node& node, Reading& to) {
+  auto bytes = parse_size(node.text());
+  if (!bytes) return to.refuse(node.where(), "disk must be a size such as 4G, not {}", node.shown());
+  if (*bytes < Policy::kLeastDisk || *bytes > Policy::kMostDisk)
+    return to.refuse(node.where(), "disk must be from {} to {}, not {}", format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), node.text());
+  to.policy.limits.disk = bytes;
+}
+
 void read_cpus(const Node& node, Reading& to) {
   auto cpus = parse_cpus(node.text());
   if (!cpus) return to.refuse(node.where(), "cpus must be a number above 0 such as 1.5, not {}", node.shown());
@@ -351,6 +359,8 @@ constexpr Setting kSettings[] = {
      "CPU time per second, in CPUs: a busy loop leaves the rest to the other sandboxes."},
     {"limits", "pids", read_pids, [](const Policy& p) { return show_limit(p.limits.pids, format_count); },
      "Processes and threads together: a fork bomb stops here."},
+    {"limits", "disk", read_disk, [](const Policy& p) { return show_limit(p.limits.disk, format_size); },
+     "Bytes that the files of the sandbox may take: a flood of them cannot fill the disk that all sandboxes share."},
     {"limits", "wall", read_wall, [](const Policy& p) { return show_limit(p.limits.wall, format_duration); },
      "Time from start to end: a workload that hangs is ended and reported as a timeout."},
     {"limits", "output", read_output, [](const Policy& p) { return show_limit(p.limits.output, format_size); },
@@ -371,8 +381,7 @@ constexpr NotBuilt kNotBuilt[] = {
     {"", "egress", "the sandbox has no network"},
     {"", "watch", "the seccomp filters are what stops system calls"},
     {"", "tool_call", "the session's limits hold for all its calls together"},
-    {"limits", "disk", "what the workload writes to disk is not limited"},
-    {"workspace", "quota", "what the workload writes to disk is not limited"},
+    {"workspace", "quota", "limits.disk holds for the workspace and the rest of the root together"},
     {"workspace", "inputs", "binds.writable says where a bind may be writable"},
 };
 

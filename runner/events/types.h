@@ -17,7 +17,7 @@ namespace runner::events {
 enum class Result {
   Success, ExitCode, Signal, Timeout, OomKill, PidsLimit, DiskQuota, PolicyViolation, MaxSteps, Budget, Cancelled, RunnerError,
 };
-enum class Limit { Memory, Pids, Wall, Output, Cpu };
+enum class Limit { Memory, Pids, Wall, Output, Cpu, Disk };
 enum class Stream { Stdout, Stderr, Terminal };
 
 constexpr const char* word(Result result) {
@@ -44,6 +44,7 @@ constexpr const char* word(Limit limit) {
     case Limit::Pids: return "pids";
     case Limit::Wall: return "wall";
     case Limit::Output: return "output";
+    case Limit::Disk: return "disk";
     case Limit::Cpu: break;
   }
   return "cpu";

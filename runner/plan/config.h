@@ -29,6 +29,7 @@ struct Config {
   std::vector<std::string> env;                // NAME=value
   std::string workdir, user, hostname;         // empty: the policy's
   std::optional<std::uint64_t> memory;         // bytes
+  std::optional<std::uint64_t> disk;           // bytes
   std::optional<std::uint64_t> cpus;           // thousandths of one CPU
   std::optional<std::uint64_t> pids;
   std::optional<std::uint64_t> wall_ms;        // --timeout

@@ -97,6 +97,7 @@ std::string to_json(const SessionPlan& plan) {
     put(root, "lower", p.root.overlay->lower);
     root["lasting"] = p.root.overlay->lasting;
     root["upper"] = p.root.overlay->upper;
+    if (p.root.overlay->disk) root["disk"] = p.root.overlay->disk->bytes;
     put(root, "lower_uids", ids(p.root.overlay->lower_ids.uids));
   }
   j["root"] = root;

@@ -276,6 +276,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   bool host_view = config.rootfs == "host";
   plan.root.overlay = Overlay{host.generated, {}, {}, host.upper, host.work};
   plan.root.overlay->lasting = !config.remove;
+  if (std::uint64_t disk = within("--storage-opt", config.disk, policy.limits.disk, policy, format_size, wrong))
+    plan.root.overlay->disk = DiskLimit{disk, policy.on_missing == Policy::Missing::Warn};
   if (!host_view) plan.root.overlay->lower = {config.rootfs};
   if (!host_view && host.privileged) plan.root.overlay->lower_ids = plan.ids;
   plan.root.read_only = config.read_only;

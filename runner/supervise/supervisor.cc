@@ -71,6 +71,8 @@ class Supervisor {
     if (l.memory) limits["memory"] = std::to_string(*l.memory);
     if (l.pids) limits["pids"] = std::to_string(*l.pids);
     if (l.cpu_quota) limits["cpus"] = fmt::format("{}", static_cast<double>(*l.cpu_quota) / static_cast<double>(l.cpu_period.value_or(100000)));
+    const auto& overlay = request_.plan.root.overlay;
+    if (overlay && overlay->disk) limits["disk"] = std::to_string(overlay->disk->bytes);
     if (request_.wall_ms) limits["wall_ms"] = std::to_string(request_.wall_ms);
     if (request_.output_bytes) limits["output"] = std::to_string(request_.output_bytes);
     const isolate::Process& process = request_.plan.process;
@@ -110,11 +112,21 @@ class Supervisor {
     sandbox.execute();
 
     events_.write(events::SandboxReady{sandbox.child().pid(), milliseconds_since(began_)});
-    for (const std::string& limit : sandbox.cgroup().missing()) {
-      events_.write(events::LimitMissing{limit, "no cgroup controller that this user may set is there for it"});
-      notes_.push_back(fmt::format("the {} is not in force: see `runner check`", limit));
-    }
+    for (const std::string& limit : sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
+    if (const std::string& why = sandbox.disk().missing(); !why.empty()) tell_missing("disk limit", why);
     return sandbox;
+  }
+
+  void tell_missing(const std::string& limit, const std::string& reason) {
+    events_.write(events::LimitMissing{limit, reason});
+    notes_.push_back(fmt::format("the {} is not in force: see `runner check`", limit));
+  }
+
+  // The kernel counts no refused writes: what is left at the end tells.
+  void check_disk(const std::optional<isolate::Disk::Usage>& usage) {
+    if (!usage || usage->free > (usage->used + usage->free) / 64) return;
+    ending_.disk_full = events::Evidence{usage->source + ", bytes used", usage->used};
+    tell_limit(events::Limit::Disk, request_.plan.root.overlay->disk->bytes, *ending_.disk_full);
   }
 
   void watch_limits(isolate::Sandbox& sandbox) {
@@ -273,6 +285,7 @@ class Supervisor {
     // The pid namespace ends with its first process: wait() returns when every process inside is gone.
     sandbox.child().signal(SIGKILL);
     ::unlink(entry_.file("control.sock").c_str());
+    auto disk = sandbox.disk().usage();  // before anybody removes the files
     request_.on_killed();
     sandbox.child().wait();
     // It may have told of the program's end, or sent its last output, just before.
@@ -281,6 +294,7 @@ class Supervisor {
     calls_->finish_streams();
     if (calls_->program_signal()) ending_.forwarded_signal = calls_->program_signal();
     tell_limits(sandbox.cgroup().counters());
+    check_disk(disk);
     sandbox.cgroup().remove();
 
     if (ending_.timed_out) tell_limit(events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)});

@@ -30,6 +30,7 @@ Verdict judge(const Ending& e) {
     // The program lived on after its limit was met and gave up by itself: the limit is what the reader must know.
     if (c.oom_kills) return {Result::OomKill, code, fmt::format("exit status {} after a process was killed for the memory limit", code), memory(), {}, {}};
     if (c.forks_refused) return {Result::PidsLimit, code, fmt::format("exit status {} after forks were refused", code), pids(), {}, {}};
+    if (e.disk_full) return {Result::DiskQuota, code, fmt::format("exit status {} with the session's disk full", code), *e.disk_full, {}, {}};
     return {Result::ExitCode, code, fmt::format("exit status {}", code), std::nullopt, {}, {}};
   }
   return {Result::Success, 0, "exit status 0", std::nullopt, {}, {}};

@@ -18,6 +18,7 @@ struct Ending {
   bool fork_bomb = false;                   // the supervisor ended it for its forks
   int forwarded_signal = 0;                 // the last signal that the caller sent through us
   isolate::CgroupCounters counters;
+  std::optional<events::Evidence> disk_full;  // its disk limit was met when it ended: who counts, and the bytes that it took
 };
 
 struct Verdict {

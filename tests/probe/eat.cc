@@ -56,8 +56,10 @@ int eat_file(const std::string& path, long megabytes) {
   static char block[kMegabyte];
   ::memset(block, 0x5a, sizeof block);
   for (long done = 0; done < megabytes; ++done) {
-    if (::write(file, block, sizeof block) == kMegabyte) continue;
-    say("error", outcome(-1));
+    ssize_t got = ::write(file, block, sizeof block);
+    if (got == kMegabyte) continue;
+    if (got >= 0) got = ::write(file, block, sizeof block);  // the last bytes went in: why no more?
+    say("error", outcome(got));
     say("written", done);
     return 1;
   }

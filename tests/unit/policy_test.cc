@@ -167,9 +167,9 @@ TEST_CASE("a known key in the wrong place is told where it belongs") {
 
 TEST_CASE("a value of the wrong type is told what it should be") {
   CHECK(complaint("limits: 5") ==
-        "agent.yaml:2:9: limits must be a mapping (of memory, cpus, pids, wall, output), not '5'");
+        "agent.yaml:2:9: limits must be a mapping (of memory, cpus, pids, disk, wall, output), not '5'");
   CHECK(complaint("limits:") ==
-        "agent.yaml:2:1: limits must be a mapping (of memory, cpus, pids, wall, output), not nothing");
+        "agent.yaml:2:1: limits must be a mapping (of memory, cpus, pids, disk, wall, output), not nothing");
   CHECK(complaint("limits: {memory: [2G]}") == "agent.yaml:2:18: memory must be a size such as 512MiB, not a list");
   CHECK(complaint("limits: {memory: lots}") == "agent.yaml:2:18: memory must be a size such as 512MiB, not 'lots'");
   CHECK(complaint("capabilities: NET_RAW") ==
@@ -235,15 +235,22 @@ TEST_CASE("names of capabilities, rlimits, variables and hosts are checked") {
         "agent.yaml:2:11: hostname must be 1 to 64 letters, digits, '-' and '.', not 'a_b'");
 }
 
+TEST_CASE("the disk limit is a size that a file system fits into") {
+  CHECK(complaint("limits: {disk: 1M}") == "agent.yaml:2:16: disk must be from 4M to 16T, not 1M");
+  CHECK(complaint("limits: {disk: 17T}") == "agent.yaml:2:16: disk must be from 4M to 16T, not 17T");
+  CHECK(complaint("limits: {disk: much}").starts_with("agent.yaml:2:16: disk must be a size such as 4G, not "));
+  CHECK(complaint("limits: {disk: 4G}").empty());
+}
+
 TEST_CASE("what is not enforced yet is refused by name, and never accepted and ignored") {
   CHECK(complaint("egress: [{host: a.example}]") ==
         "agent.yaml:2:1: egress is not enforced by this version of runner; remove it (the sandbox has no network)");
-  for (const char* text : {"watch: []", "tool_call: {memory: 1G}", "limits: {disk: 4G}", "workspace: {quota: 2G}",
+  for (const char* text : {"watch: []", "tool_call: {memory: 1G}", "workspace: {quota: 2G}",
                            "workspace: {inputs: read-only}"}) {
     std::string said = complaint(text);
     CHECK_MESSAGE(said.find("is not enforced by this version of runner; remove it") != std::string::npos, said);
   }
-  CHECK(complaint("limits: {disk: 4G}").starts_with("agent.yaml:2:10: limits.disk is not enforced"));
+  CHECK(complaint("workspace: {quota: 4G}").starts_with("agent.yaml:2:13: workspace.quota is not enforced"));
 }
 
 TEST_CASE("the version is required, and must be 1") {

@@ -41,6 +41,16 @@ TEST_SUITE("verdict") {
     CHECK(judge(ending).exit_code == 1);
   }
 
+  TEST_CASE("a program that failed with a full disk ended by the disk limit; one that did not care succeeded") {
+    Ending ending = ended(1);
+    ending.disk_full = runner::events::Evidence{"statfs(2)", 4096};
+    CHECK(judge(ending).result == Result::DiskQuota);
+    CHECK(judge(ending).exit_code == 1);
+    CHECK(judge(ending).evidence->source == "statfs(2)");
+    ending.exit->code = 0;
+    CHECK(judge(ending).result == Result::Success);
+  }
+
   TEST_CASE("a program that coped with a limit succeeded") {
     Ending ending = ended(0);
     ending.counters.forks_refused = 2;
