@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "isolate/environment.h"
 #include "isolate/join.h"
 #include "isolate/privileges.h"
 #include "isolate/sealed.h"
@@ -88,7 +89,7 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
   isolate::Process process = first;
   process.argv = argv;
   if (!flags.cwd.empty()) process.cwd = flags.cwd;
-  process.env.insert(process.env.end(), flags.env.begin(), flags.env.end());
+  for (const std::string& entry : flags.env) isolate::set_variable(process.env, entry);
   if (!flags.user.empty()) {
     std::size_t colon = flags.user.find(':');
     process.uid = parse_id(flags.user.substr(0, colon), "user");

@@ -10,6 +10,7 @@
 
 #include <cstdio>
 
+#include "isolate/environment.h"
 #include "isolate/execute.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
@@ -213,9 +214,10 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   supervise::Request request;
   request.state = new_state(id, plan, rootfs, flags, config);
   request.plan = std::move(plan.sandbox);
-  request.plan.process.env.push_back("TRACEPARENT=" + events.traceparent());
+  isolate::set_variable(request.plan.process.env, "TRACEPARENT=" + events.traceparent());
   request.cgroups = context.cgroups();
   request.policy = plan.policy;
+  request.fixed_env = plan.fixed_env;
   request.init_program = helper_path("runner-init");
   request.filter_cache = context.directories().filters();
   request.wall_ms = plan.wall_ms;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "isolate/environment.h"
 #include "isolate/privileges.h"
 #include "isolate/sys/error.h"
 #include "runner/config/units.h"
@@ -196,12 +197,6 @@ void add_volumes(const Config& config, const Policy& policy, const Host& host, c
 
 // ---- process -----------------------------------------------------------------------------------------------------
 
-void set_variable(std::vector<std::string>& env, const std::string& entry) {
-  std::string name = entry.substr(0, entry.find('=') + 1);
-  std::erase_if(env, [&](const std::string& old) { return old.rfind(name, 0) == 0; });
-  env.push_back(entry);
-}
-
 int rlimit_number(const std::string& name) {
   constexpr std::pair<const char*, int> kNames[] = {
       {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},   {"data", RLIMIT_DATA},
@@ -224,7 +219,6 @@ Process make_process(const Config& config, const Policy& policy, const User& use
                  "LANG=C.UTF-8"};
   if (config.terminal) process.env.push_back("TERM=xterm");
   for (const std::string& entry : config.env) set_variable(process.env, entry);
-  for (const auto& [name, value] : policy.environment) set_variable(process.env, name + "=" + value);  // the policy has the last word
   for (const auto& [name, limit] : policy.rlimits) process.rlimits.push_back({rlimit_number(name), limit.soft, limit.hard});
   if (config.terminal) process.terminal = Terminal{config.rows, config.columns};
   return process;
@@ -290,6 +284,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   add_kernel_mounts(host, plan);
   add_volumes(config, policy, host, user, plan, wrong);
   plan.process = make_process(config, policy, user, plan.hostname);
+  for (const auto& [name, value] : policy.environment) session.fixed_env.push_back(name + "=" + value);
+  for (const std::string& entry : session.fixed_env) set_variable(plan.process.env, entry);  // the policy has the last word
   std::uint64_t capabilities = granted_capabilities(config, policy, wrong);
   plan.process.capabilities = {capabilities, capabilities, capabilities, capabilities, capabilities};
   plan.seccomp = profiles;

@@ -15,6 +15,7 @@ namespace runner::plan {
 struct SessionPlan {
   isolate::Plan sandbox;
   std::string policy;             // its name
+  std::vector<std::string> fixed_env; // "NAME=value" of the policy, for every call: no caller changes them
   std::uint64_t wall_ms = 0;      // 0: none
   std::uint64_t output_bytes = 0; // 0: no limit
   bool operator==(const SessionPlan&) const = default;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "isolate/environment.h"
 #include "isolate/init/protocol.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/socket.h"
@@ -34,10 +35,14 @@ std::uint32_t parse_id(std::string_view text, const std::string& user) {
 }
 
 // What may be said is the caller's, what may be done the session's.
-isolate::Process make_process(const CallWish& wish, const isolate::Process& first) {
-  isolate::Process process = first;
+isolate::Process make_process(const CallWish& wish, const Model& model) {
+  isolate::Process process = model.process;
   process.argv = wish.argv;
-  process.env.insert(process.env.end(), wish.env.begin(), wish.env.end());
+  // As docker has it: a terminal is an xterm, unless somebody says what it is.
+  auto named = [](const std::string& variable) { return variable.starts_with("TERM="); };
+  if (wish.terminal && std::none_of(process.env.begin(), process.env.end(), named)) process.env.push_back("TERM=xterm");
+  for (const std::string& entry : wish.env) isolate::set_variable(process.env, entry);
+  for (const std::string& entry : model.fixed_env) isolate::set_variable(process.env, entry);
   if (!wish.cwd.empty()) process.cwd = wish.cwd;
   if (!wish.user.empty()) {
     std::size_t colon = wish.user.find(':');
@@ -82,7 +87,7 @@ CallWish parse_wish(const std::string& text) {
 
 class Control::Client : public Listener {
  public:
-  Client(Fd socket, Calls& calls, const isolate::Process& first) : socket_(std::move(socket)), calls_(calls), first_(first) {}
+  Client(Fd socket, Calls& calls, const Model& model) : socket_(std::move(socket)), calls_(calls), model_(model) {}
   ~Client() override {
     calls_.drop(this);
     if (call_ && cancels_) calls_.cancel(*call_);
@@ -190,7 +195,7 @@ class Control::Client : public Listener {
 
   void begin(const CallWish& wish) {
     CallRequest request;
-    request.process = make_process(wish, first_);
+    request.process = make_process(wish, model_);
     request.keeps_input = wish.interactive;
     request.wall_ms = wish.wall_ms;
     if (wish.memory) request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(wish.memory);
@@ -205,15 +210,15 @@ class Control::Client : public Listener {
 
   Fd socket_;
   Calls& calls_;
-  const isolate::Process& first_;
+  const Model& model_;
   std::optional<std::uint32_t> call_;
   std::deque<std::pair<Frame, std::string>> queue_;
   std::size_t queued_ = 0;
   bool cancels_ = false, gone_ = false, over_ = false;
 };
 
-Control::Control(Fd listener, Calls& calls, isolate::Process first)
-    : listener_(std::move(listener)), calls_(calls), first_(std::move(first)) {}
+Control::Control(Fd listener, Calls& calls, Model model)
+    : listener_(std::move(listener)), calls_(calls), model_(std::move(model)) {}
 Control::~Control() = default;
 
 void Control::wait_for(std::vector<pollfd>& list) const {
@@ -240,7 +245,7 @@ void Control::accept_one() {
   socklen_t size = sizeof peer;
   bool ours = ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::getuid());
   if (!ours) return;
-  clients_.emplace_back(std::move(socket), calls_, first_);
+  clients_.emplace_back(std::move(socket), calls_, model_);
   clients_.back().hear();  // it has mostly sent its wish by now
 }
 

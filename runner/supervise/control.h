@@ -40,10 +40,15 @@ struct CallWish {
 std::string to_json(const CallWish& wish);
 CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error
 
+/// What calls are made after: the session's own process, and what none of them may change.
+struct Model {
+  isolate::Process process;
+  std::vector<std::string> fixed_env;  // "NAME=value"
+};
+
 class Control {
  public:
-  /// `first` is the session's own process, after which further ones are made.
-  Control(isolate::sys::Fd listener, Calls& calls, isolate::Process first);
+  Control(isolate::sys::Fd listener, Calls& calls, Model model);
   ~Control();
 
   void wait_for(std::vector<pollfd>& list) const;
@@ -55,7 +60,7 @@ class Control {
 
   isolate::sys::Fd listener_;
   Calls& calls_;
-  isolate::Process first_;
+  Model model_;
   std::list<Client> clients_;
 };
 

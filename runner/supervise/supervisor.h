@@ -19,6 +19,7 @@ struct Request {
   isolate::Plan plan;
   isolate::CgroupHost cgroups;
   std::string policy;              // its name, for the first event
+  std::vector<std::string> fixed_env;  // "NAME=value" that a call gets whatever it asks for
   std::string init_program;        // path of runner-init
   std::string filter_cache;
   std::uint64_t wall_ms = 0;       // 0: no limit

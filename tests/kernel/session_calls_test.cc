@@ -228,6 +228,27 @@ TEST_SUITE("session calls") {
     CHECK(result(own.box) == "signal");
   }
 
+  TEST_CASE("a variable is what the caller says, once; a terminal is an xterm; and the policy has the last word") {
+    SKIP_UNLESS(is_root(), "root");
+    Folder folder;
+    folder.write("p.yaml", "version: 1\nextends: default\nenvironment: {FIXED: policy}\n");
+    Away away({"--policy", folder / "p.yaml", "-e", "OWN=session"});
+    auto lines = [&](const Args& flags) {
+      Args words{"exec"};
+      words.insert(words.end(), flags.begin(), flags.end());
+      words.insert(words.end(), {away.box.id, "--", "/usr/bin/env"});
+      std::string out = runner(words).out, found;
+      for (const char* name : {"OWN=", "FIXED=", "TERM=", "LANG="})
+        for (std::size_t at = 0; (at = out.find(name, at)) != std::string::npos; ++at)
+          found += out.substr(at, out.find_first_of("\r\n", at) - at) + ";";
+      return found;
+    };
+    CHECK(lines({}) == "OWN=session;FIXED=policy;LANG=C.UTF-8;");
+    CHECK(lines({"-e", "OWN=call", "-e", "LANG=C", "-e", "FIXED=mine"}) == "OWN=call;FIXED=policy;LANG=C;");
+    CHECK(lines({"-t"}) == "OWN=session;FIXED=policy;TERM=xterm;LANG=C.UTF-8;");
+    CHECK(lines({"-t", "-e", "TERM=dumb"}) == "OWN=session;FIXED=policy;TERM=dumb;LANG=C.UTF-8;");
+  }
+
   TEST_CASE("exec and attach say what is wrong with the session or the call") {
     SKIP_UNLESS(is_root(), "root");
     Box nobody;
