@@ -218,6 +218,9 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   request.cgroups = context.cgroups();
   request.policy = plan.policy;
   request.fixed_env = plan.fixed_env;
+  request.call_wall_ms = plan.call.wall_ms;
+  request.call_memory = plan.call.memory;
+  request.call_pids = plan.call.pids;
   request.init_program = helper_path("runner-init");
   request.filter_cache = context.directories().filters();
   request.wall_ms = plan.wall_ms;

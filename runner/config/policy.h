@@ -62,6 +62,7 @@ struct Policy {
   Workspace workspace;
   Binds binds;
   Limits limits;
+  Limits tool_call;                // memory, pids and wall only: the most of one call in the session
   Missing on_missing = Missing::Error;    // a limit that this host cannot enforce
   std::vector<std::string> capabilities;  // the most the workload may have, as "CAP_NET_BIND_SERVICE"
   std::vector<std::string> seccomp = {"agent", "agent-arguments"};  // names or paths; all are loaded. Empty: no filter

@@ -161,6 +161,7 @@ void read_forbid_sources(const Node& node, Reading& to) {
   to.policy.binds.forbid_sources = read_paths(node, "forbid_sources", to);
 }
 
+template <Policy::Limits Policy::*Of>
 void read_memory(const Node& node, Reading& to) {
   auto bytes = parse_size(node.text());
   if (!bytes) return to.refuse(node.where(), "memory must be a size such as 512MiB, not {}", node.shown());
@@ -169,7 +170,7 @@ void read_memory(const Node& node, Reading& to) {
                      format_size(kSmallestMemory));
   if (*bytes > kLargestMemory)
     return to.refuse(node.where(), "memory {} is too large; the most is {}", node.text(), format_size(kLargestMemory));
-  to.policy.limits.memory = bytes;
+  (to.policy.*Of).memory = bytes;
 }
 
 void read_disk(const Node& node, Reading& to) {
@@ -188,13 +189,15 @@ void read_cpus(const Node& node, Reading& to) {
   to.policy.limits.cpus = cpus;
 }
 
+template <Policy::Limits Policy::*Of>
 void read_pids(const Node& node, Reading& to) {
   auto pids = parse_whole(node.text());
   if (!pids || *pids < 1 || *pids > kMostPids)
     return to.refuse(node.where(), "pids must be a whole number from 1 to {}, not {}", kMostPids, node.shown());
-  to.policy.limits.pids = pids;
+  (to.policy.*Of).pids = pids;
 }
 
+template <Policy::Limits Policy::*Of>
 void read_wall(const Node& node, Reading& to) {
   auto time = parse_duration(node.text());
   if (!time || *time == 0)
@@ -202,7 +205,7 @@ void read_wall(const Node& node, Reading& to) {
   if (*time > kLongestWall)
     return to.refuse(node.where(), "wall {} is too long; the most is {} (30 days)", node.text(),
                      format_duration(kLongestWall));
-  to.policy.limits.wall = time;
+  (to.policy.*Of).wall = time;
 }
 
 void read_output(const Node& node, Reading& to) {
@@ -353,18 +356,24 @@ constexpr Setting kSettings[] = {
      "Binds (-v) may be writable only at or below these places inside: elsewhere nothing of the host can be changed."},
     {"binds", "forbid_sources", read_forbid_sources, [](const Policy& p) { return show_list(p.binds.forbid_sources); },
      "Places of the host that no bind may show, not even read-only: they hold keys, devices or control over the host."},
-    {"limits", "memory", read_memory, [](const Policy& p) { return show_limit(p.limits.memory, format_size); },
+    {"limits", "memory", read_memory<&Policy::limits>, [](const Policy& p) { return show_limit(p.limits.memory, format_size); },
      "Memory of all processes together: a leak or a memory bomb ends in the sandbox, not on the host."},
     {"limits", "cpus", read_cpus, [](const Policy& p) { return show_limit(p.limits.cpus, format_cpus); },
      "CPU time per second, in CPUs: a busy loop leaves the rest to the other sandboxes."},
-    {"limits", "pids", read_pids, [](const Policy& p) { return show_limit(p.limits.pids, format_count); },
+    {"limits", "pids", read_pids<&Policy::limits>, [](const Policy& p) { return show_limit(p.limits.pids, format_count); },
      "Processes and threads together: a fork bomb stops here."},
     {"limits", "disk", read_disk, [](const Policy& p) { return show_limit(p.limits.disk, format_size); },
      "Bytes that the files of the sandbox may take: a flood of them cannot fill the disk that all sandboxes share."},
-    {"limits", "wall", read_wall, [](const Policy& p) { return show_limit(p.limits.wall, format_duration); },
+    {"limits", "wall", read_wall<&Policy::limits>, [](const Policy& p) { return show_limit(p.limits.wall, format_duration); },
      "Time from start to end: a workload that hangs is ended and reported as a timeout."},
     {"limits", "output", read_output, [](const Policy& p) { return show_limit(p.limits.output, format_size); },
      "Bytes of stdout and stderr together: a flood cannot fill the disk that holds the log."},
+    {"tool_call", "memory", read_memory<&Policy::tool_call>, [](const Policy& p) { return show_limit(p.tool_call.memory, format_size); },
+     "Memory of one call (exec) and what it starts: it dies of it alone, and the session lives."},
+    {"tool_call", "pids", read_pids<&Policy::tool_call>, [](const Policy& p) { return show_limit(p.tool_call.pids, format_count); },
+     "Processes and threads of one call together."},
+    {"tool_call", "wall", read_wall<&Policy::tool_call>, [](const Policy& p) { return show_limit(p.tool_call.wall, format_duration); },
+     "Time of one call that somebody waits for. A service has none: it is there to go on."},
     {"", "on_missing", read_on_missing, [](const Policy& p) { return show_missing(p.on_missing); },
      "A limit that this host cannot enforce: error refuses to start, warn starts and names the limit in an event."},
     {"", "capabilities", read_capabilities, [](const Policy& p) { return show_list(p.capabilities); },
@@ -380,7 +389,6 @@ constexpr Setting kSettings[] = {
 constexpr NotBuilt kNotBuilt[] = {
     {"", "egress", "the sandbox has no network"},
     {"", "watch", "the seccomp filters are what stops system calls"},
-    {"", "tool_call", "the session's limits hold for all its calls together"},
     {"workspace", "quota", "limits.disk holds for the workspace and the rest of the root together"},
     {"workspace", "inputs", "binds.writable says where a bind may be writable"},
 };

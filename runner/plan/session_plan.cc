@@ -254,6 +254,7 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   Plan& plan = session.sandbox;
   session.policy = policy.name;
   session.wall_ms = within("--timeout", config.wall_ms, policy.limits.wall, policy, format_duration, wrong);
+  session.call = {policy.tool_call.memory.value_or(0), policy.tool_call.pids.value_or(0), policy.tool_call.wall.value_or(0)};
   session.output_bytes = policy.limits.output.value_or(0);
 
   User user = find_user(config, policy, wrong);

@@ -12,9 +12,18 @@
 namespace runner::plan {
 
 /// What a session is, beside its sandbox.
+/// What one further call in the session may use. 0: as much as the session.
+struct CallLimits {
+  std::uint64_t memory = 0;   // bytes
+  std::uint64_t pids = 0;
+  std::uint64_t wall_ms = 0;  // of a call that somebody waits for
+  bool operator==(const CallLimits&) const = default;
+};
+
 struct SessionPlan {
   isolate::Plan sandbox;
   std::string policy;             // its name
+  CallLimits call;
   std::vector<std::string> fixed_env; // "NAME=value" of the policy, for every call: no caller changes them
   std::uint64_t wall_ms = 0;      // 0: none
   std::uint64_t output_bytes = 0; // 0: no limit

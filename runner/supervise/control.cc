@@ -55,6 +55,12 @@ isolate::Process make_process(const CallWish& wish, const Model& model) {
   return process;
 }
 
+// A call may ask for less than the policy gives it, never for more. 0: nothing asked for, no limit.
+std::uint64_t within(const char* flag, std::uint64_t wish, std::uint64_t most) {
+  if (wish && most && wish > most) throw std::runtime_error(fmt::format("{} {} is more than the session's policy allows a call ({})", flag, wish, most));
+  return wish ? wish : most;
+}
+
 }  // namespace
 
 std::string to_json(const CallWish& w) {
@@ -197,9 +203,11 @@ class Control::Client : public Listener {
     CallRequest request;
     request.process = make_process(wish, model_);
     request.keeps_input = wish.interactive;
-    request.wall_ms = wish.wall_ms;
-    if (wish.memory) request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(wish.memory);
-    if (wish.pids) request.limits.pids = static_cast<std::int64_t>(wish.pids);
+    // A service goes on until somebody stops it.
+    request.wall_ms = within("--timeout", wish.wall_ms, wish.service.empty() ? model_.wall_ms : 0);
+    if (auto memory = within("--memory", wish.memory, model_.memory))
+      request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(memory);
+    if (auto pids = within("--pids-limit", wish.pids, model_.pids)) request.limits.pids = static_cast<std::int64_t>(pids);
     if (std::string why = session::why_bad_id(wish.service); !why.empty() && !wish.service.empty())
       throw std::runtime_error(fmt::format("service '{}': {}", wish.service, why));  // events hold it as it is
     request.service = wish.service;

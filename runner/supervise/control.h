@@ -43,7 +43,8 @@ CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error
 /// What calls are made after: the session's own process, and what none of them may change.
 struct Model {
   isolate::Process process;
-  std::vector<std::string> fixed_env;  // "NAME=value"
+  std::vector<std::string> fixed_env;              // "NAME=value"
+  std::uint64_t wall_ms = 0, memory = 0, pids = 0; // the most of one call, and what it gets. 0: the session's own
 };
 
 class Control {

@@ -20,6 +20,7 @@ struct Request {
   isolate::CgroupHost cgroups;
   std::string policy;              // its name, for the first event
   std::vector<std::string> fixed_env;  // "NAME=value" that a call gets whatever it asks for
+  std::uint64_t call_wall_ms = 0, call_memory = 0, call_pids = 0;  // the most of one call; 0: as much as the session
   std::string init_program;        // path of runner-init
   std::string filter_cache;
   std::uint64_t wall_ms = 0;       // 0: no limit

@@ -228,6 +228,33 @@ TEST_SUITE("session calls") {
     CHECK(result(own.box) == "signal");
   }
 
+  TEST_CASE("tool_call of the policy holds for every call, which may ask for less and not for more; the session lives on") {
+    SKIP_UNLESS(is_root() && has_controller("memory"), "the memory controller");
+    Folder folder;
+    folder.write("p.yaml", "version: 1\nextends: default\ntool_call: {memory: 48M, pids: 20, wall: 2s}\n");
+    Away away({"--policy", folder / "p.yaml"});
+    auto exec = [&](const Args& flags, const Args& command) {
+      Args words{"exec"};
+      words.insert(words.end(), flags.begin(), flags.end());
+      words.insert(words.end(), {away.box.id, "--"});
+      words.insert(words.end(), command.begin(), command.end());
+      return runner(words);
+    };
+    CHECK(exec({}, {"/probe", "eat-memory", "16"}).code == 0);
+    CHECK(exec({}, {"/probe", "eat-memory", "200"}).code == 137);
+    CHECK(exec({"-m", "8M"}, {"/probe", "eat-memory", "16"}).code == 137);
+    CHECK(exec({}, {"/probe", "fork-bomb", "30"}).code == 1);
+    CHECK(exec({}, {"sleep", "60"}).code == 124);
+    Ran more = exec({"-m", "64M"}, {"true"});
+    CHECK(more.code == 125);
+    CHECK_MESSAGE(has(more.err, "more than the session's policy allows a call"), more.err);
+    CHECK(exec({"--timeout", "1h"}, {"true"}).code == 125);
+    CHECK(exec({"-d", "--service", "long"}, {"sleep", "3"}).code == 0);
+    ::usleep(2'400'000);
+    CHECK(exec({}, {"pgrep", "-x", "sleep"}).out.size() > 2);  // longer than a call's wall time
+    CHECK(away.box.status() == "running");
+  }
+
   TEST_CASE("a variable is what the caller says, once; a terminal is an xterm; and the policy has the last word") {
     SKIP_UNLESS(is_root(), "root");
     Folder folder;

@@ -235,6 +235,12 @@ TEST_CASE("names of capabilities, rlimits, variables and hosts are checked") {
         "agent.yaml:2:11: hostname must be 1 to 64 letters, digits, '-' and '.', not 'a_b'");
 }
 
+TEST_CASE("a call's limits are read as the session's are") {
+  CHECK(complaint("tool_call: {memory: 1G, pids: 128, wall: 60s}").empty());
+  CHECK(complaint("tool_call: {memory: 1K}").starts_with("agent.yaml:2:21: memory 1K is too small"));
+  CHECK(complaint("tool_call: {cpus: 1}").starts_with("agent.yaml:2:13: "));
+}
+
 TEST_CASE("the disk limit is a size that a file system fits into") {
   CHECK(complaint("limits: {disk: 1M}") == "agent.yaml:2:16: disk must be from 4M to 16T, not 1M");
   CHECK(complaint("limits: {disk: 17T}") == "agent.yaml:2:16: disk must be from 4M to 16T, not 17T");
@@ -245,7 +251,7 @@ TEST_CASE("the disk limit is a size that a file system fits into") {
 TEST_CASE("what is not enforced yet is refused by name, and never accepted and ignored") {
   CHECK(complaint("egress: [{host: a.example}]") ==
         "agent.yaml:2:1: egress is not enforced by this version of runner; remove it (the sandbox has no network)");
-  for (const char* text : {"watch: []", "tool_call: {memory: 1G}", "workspace: {quota: 2G}",
+  for (const char* text : {"watch: []", "workspace: {quota: 2G}",
                            "workspace: {inputs: read-only}"}) {
     std::string said = complaint(text);
     CHECK_MESSAGE(said.find("is not enforced by this version of runner; remove it") != std::string::npos, said);
