@@ -18,6 +18,7 @@
 #include "runner/cli/run.h"
 #include "runner/events/writer.h"
 #include "runner/session/time.h"
+#include "runner/supervise/notify.h"
 #include "runner/supervise/supervisor.h"
 #include "runner/supervise/tty.h"
 
@@ -246,6 +247,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
       for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
       daemon.tell(0);
     }
+    supervise::notify_manager(fmt::format("READY=1\nMAINPID={}\nSTATUS=session {} runs", ::getpid(), id));
     try {
       session::sweep(context.directories(), context.cgroups());
     } catch (const std::exception& error) {
@@ -253,15 +255,16 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     }
   };
 
-  if (flags.rm)
-    request.on_killed = [&] {
-      // Half a millisecond of an ext4's work beside the kernel's own. A dying process may still write: what it does goes at the end.
-      try {
-        data.remove_layer();
-        remove_tree(context.directories().generated(id));
-      } catch (const SystemError&) {
-      }
-    };
+  request.on_killed = [&] {
+    supervise::notify_manager("STOPPING=1");
+    if (!flags.rm) return;
+    // Half a millisecond of an ext4's work beside the kernel's own. A dying process may still write: what it does goes at the end.
+    try {
+      data.remove_layer();
+      remove_tree(context.directories().generated(id));
+    } catch (const SystemError&) {
+    }
+  };
 
   std::optional<supervise::RawMode> raw_mode;
   if (flags.terminal && flags.interactive && !flags.detach) raw_mode.emplace(0);

@@ -1,6 +1,8 @@
 // The life of a session from outside: detached, signalled, killed with its supervisor, logged.
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -50,6 +52,29 @@ TEST_SUITE("session life") {
     CHECK(runner({"logs", "--verify", box.id}).code == 0);
     CHECK(runner({"delete", box.id}).code == 0);
     CHECK(remains_of(box.id) == "");
+  }
+
+  TEST_CASE("a service manager hears of the start and of the end, and the program knows nothing of it") {
+    SKIP_UNLESS(is_root(), "root");
+    Folder folder;
+    std::string path = folder / "notify";
+    sockaddr_un address{AF_UNIX, {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    int manager = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    REQUIRE(::bind(manager, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    Session s = session({}, {"/probe", "env"}, {.env = {{"NOTIFY_SOCKET", path}}});
+    CHECK(s.result() == "success");
+    CHECK(s.out.find("NOTIFY_SOCKET") == std::string::npos);
+    auto heard = [&] {
+      char text[256];
+      ssize_t got = ::recv(manager, text, sizeof text, MSG_DONTWAIT);
+      return std::string(text, static_cast<std::size_t>(std::max<ssize_t>(0, got)));
+    };
+    CHECK(heard().find("READY=1\nMAINPID=") == 0);
+    CHECK(heard() == "STOPPING=1");
+    CHECK(heard() == "");
+    ::close(manager);
+    CHECK(session({}, {"/probe", "env"}, {.env = {{"NOTIFY_SOCKET", folder / "nobody"}}}).result() == "success");
   }
 
   TEST_CASE("-d answers 127 when the program is not there, and -d --rm removes itself") {
