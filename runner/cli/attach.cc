@@ -30,10 +30,11 @@ std::string parse_keys(const std::string& text) {
 
 int attach_main(Context& context) {
   std::string from, keys = "ctrl-p,ctrl-q";
-  bool no_stdin = false;
+  bool no_stdin = false, take_over = false;
   Options options("attach", "Attach to the program of a session, or to a call of it: runner attach [flags] ID [CALL|SERVICE]");
   options.value("--from", from, "offset in its output to begin at; by default the oldest that is still there");
   options.flag("--no-stdin", no_stdin, "only look on: a signal ends this command, and does not go to the program");
+  options.flag("--take-over", take_over, "detach everybody else from it");
   options.value("--detach-keys", keys, "keys that leave it running");
   std::vector<std::string> arguments = context.parse(options);
   if (arguments.empty() || arguments.size() > 2) throw UsageError("attach: takes the ID of a session, and perhaps the name of a call");
@@ -45,9 +46,11 @@ int attach_main(Context& context) {
   supervise::Watching how;
   how.interactive = !no_stdin;
   how.only_looks = no_stdin;
+  how.takes_over = take_over;
   how.detach_keys = parse_keys(keys);
   isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
   supervise::Watched end = supervise::attach_call(socket, arguments.size() == 2 ? arguments[1] : "", *offset, how);
+  if (end.taken) std::fputs("\r\nrunner: another client took over; it runs on\n", stderr);
   if (end.left) std::fputs("\r\nrunner: detached; it runs on\n", stderr);
   return end.exit_code;
 }

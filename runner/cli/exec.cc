@@ -187,7 +187,9 @@ int exec_in_session(const session::Entry& entry, const ExecFlags& flags, const s
       writer->write(supervise::parse_exited(event));
     };
   }
-  return supervise::run_call(socket, wish, how).exit_code;
+  supervise::Watched end = supervise::run_call(socket, wish, how);
+  if (end.taken) std::fputs("\r\nrunner: another client took over; it runs on\n", stderr);
+  return end.exit_code;
 }
 
 // `failed` is the exit status for what goes wrong before the command runs.

@@ -118,6 +118,9 @@ class Viewer {
         result_.exit_code = static_cast<int>(frame->offset);
         done_ = true;
         return;
+      case Kind::Forget:
+        done_ = result_.taken = true;
+        return;
       default: return;
     }
   }
@@ -209,7 +212,7 @@ Watched run_call(const Fd& socket, const CallWish& wish, const Watching& how) {
 
 Watched attach_call(const Fd& socket, const std::string& call, std::uint64_t offset, const Watching& how) {
   Viewer viewer(socket, how);
-  isolate::init::send_frame(socket.get(), {Kind::Replay, 0, 0, offset, {}, {}}, call);
+  isolate::init::send_frame(socket.get(), {Kind::Replay, how.takes_over, 0, offset, {}, {}}, call);
   return viewer.stay();
 }
 

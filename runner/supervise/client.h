@@ -18,6 +18,7 @@ struct Watching {
   bool interactive = false;         // our stdin goes in, raw when the call has a terminal
   bool detached = false;            // return once it runs
   bool only_looks = false;          // a signal ends the looking, and not the call
+  bool takes_over = false;          // who else is attached to it is sent away
   std::string detach_keys;          // bytes after which an attached client leaves the call alone; empty: none
   /// Each of these may be empty.
   std::function<void(int pid)> on_started;
@@ -28,6 +29,7 @@ struct Watching {
 struct Watched {
   int exit_code = 0;                // of `exec`
   bool left = false;                // by the detach keys
+  bool taken = false;               // another client took it over; it runs on
 };
 
 /// Starts a call, or attaches to one, and stays until it ends. Signals that we get go to it. Throws SetupError when it cannot begin,

@@ -93,7 +93,7 @@ CallWish parse_wish(const std::string& text) {
 
 class Control::Client : public Listener {
  public:
-  Client(Fd socket, Calls& calls, const Model& model) : socket_(std::move(socket)), calls_(calls), model_(model) {}
+  Client(Fd socket, Control& control) : socket_(std::move(socket)), control_(control), calls_(control.calls_) {}
   ~Client() override {
     calls_.drop(this);
     if (call_ && cancels_) calls_.cancel(*call_);
@@ -105,6 +105,14 @@ class Control::Client : public Listener {
   bool gone() const { return gone_; }
   /// Not more than the call can take.
   bool reads() const { return !(call_ && calls_.input_full(*call_)); }
+
+  std::optional<std::uint32_t> call() const { return call_; }
+  /// The call is another's from here on, and lives.
+  void lose() {
+    calls_.drop(this);
+    send({Kind::Forget, 0, 0, 0, {}, {}}, {});
+    finish();
+  }
 
   bool full() const override { return queued_ >= kFull; }
   void started(int pid) override { send({Kind::Started, calls_.has_terminal(call_.value_or(0)), call_.value_or(0), static_cast<std::uint64_t>(pid), {}, {}}, {}); }
@@ -187,6 +195,7 @@ class Control::Client : public Listener {
       if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
       call_ = calls_.named(frame.bytes);
       if (!call_ || !calls_.attach(*call_, frame.offset, this)) throw std::runtime_error(fmt::format("no call {} is running in this session", frame.bytes));
+      if (frame.stream) control_.take_over(*this);
       return started(0);
     }
     switch (frame.kind) {
@@ -201,13 +210,13 @@ class Control::Client : public Listener {
 
   void begin(const CallWish& wish) {
     CallRequest request;
-    request.process = make_process(wish, model_);
+    request.process = make_process(wish, control_.model_);
     request.keeps_input = wish.interactive;
     // A service goes on until somebody stops it.
-    request.wall_ms = within("--timeout", wish.wall_ms, wish.service.empty() ? model_.wall_ms : 0);
-    if (auto memory = within("--memory", wish.memory, model_.memory))
+    request.wall_ms = within("--timeout", wish.wall_ms, wish.service.empty() ? control_.model_.wall_ms : 0);
+    if (auto memory = within("--memory", wish.memory, control_.model_.memory))
       request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(memory);
-    if (auto pids = within("--pids-limit", wish.pids, model_.pids)) request.limits.pids = static_cast<std::int64_t>(pids);
+    if (auto pids = within("--pids-limit", wish.pids, control_.model_.pids)) request.limits.pids = static_cast<std::int64_t>(pids);
     if (std::string why = session::why_bad_id(wish.service); !why.empty() && !wish.service.empty())
       throw std::runtime_error(fmt::format("service '{}': {}", wish.service, why));  // events hold it as it is
     request.service = wish.service;
@@ -217,8 +226,8 @@ class Control::Client : public Listener {
   }
 
   Fd socket_;
+  Control& control_;
   Calls& calls_;
-  const Model& model_;
   std::optional<std::uint32_t> call_;
   std::deque<std::pair<Frame, std::string>> queue_;
   std::size_t queued_ = 0;
@@ -246,6 +255,11 @@ void Control::ready(const pollfd* list) {
   clients_.remove_if([](const Client& client) { return client.gone(); });
 }
 
+void Control::take_over(const Client& by) {
+  for (Client& client : clients_)
+    if (&client != &by && client.call() == by.call()) client.lose();
+}
+
 void Control::accept_one() {
   Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket) return;
@@ -253,7 +267,7 @@ void Control::accept_one() {
   socklen_t size = sizeof peer;
   bool ours = ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::getuid());
   if (!ours) return;
-  clients_.emplace_back(std::move(socket), calls_, model_);
+  clients_.emplace_back(std::move(socket), *this);
   clients_.back().hear();  // it has mostly sent its wish by now
 }
 

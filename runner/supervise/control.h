@@ -58,6 +58,7 @@ class Control {
  private:
   class Client;
   void accept_one();
+  void take_over(const Client& by);
 
   isolate::sys::Fd listener_;
   Calls& calls_;

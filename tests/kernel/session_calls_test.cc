@@ -183,6 +183,25 @@ TEST_SUITE("session calls") {
     CHECK(home.lives());
   }
 
+  TEST_CASE("whoever takes a call over has it alone; it lives on without the one who began it") {
+    SKIP_UNLESS(is_root(), "root");
+    Home home;
+    Live first(runner_argv({"exec", home.box.id, "--", "sh", "-c", "echo begun; while read word; do echo got $word; done; exit 7"}));
+    REQUIRE(first.await("begun"));
+    Live viewer(runner_argv({"attach", "--no-stdin", home.box.id, "c1"}));
+    REQUIRE(viewer.await("begun"));
+    Live taker(runner_argv({"attach", "--take-over", home.box.id, "c1"}));
+    REQUIRE(taker.await("begun"));
+    CHECK(first.wait() == 0);
+    CHECK(first.err.find("another client took over; it runs on") != std::string::npos);
+    CHECK(viewer.wait() == 0);
+    taker.send("one\n");
+    CHECK(taker.await("got one"));
+    taker.end_input();
+    CHECK(taker.wait() == 7);
+    CHECK(first.out.find("got") == std::string::npos);
+  }
+
   TEST_CASE("under load, viewers that come at any moment see a stream without a hole and without a byte twice") {
     SKIP_UNLESS(is_root(), "root");
     const char* rounds = std::getenv("ATTACHES");
