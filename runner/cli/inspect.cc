@@ -32,6 +32,12 @@ json limits_of(const session::State& state, const isolate::CgroupStats* now) {
           {"output", from_limits(state, "output")}};
 }
 
+json sleep_of(const session::State& state, const std::string& status) {
+  if (state.sleep_ms == 0) return nullptr;
+  bool asleep = status == "paused" && !state.asleep_since.empty();
+  return {{"after_ms", state.sleep_ms}, {"since", asleep ? json(state.asleep_since) : json()}};
+}
+
 json log_of(const std::string& data) {
   struct stat info;
   std::string path = data + "/events.ndjson";
@@ -64,6 +70,7 @@ json describe(Context& context, const Found& found, bool size) {
           {"owner", s.owner},
           {"remove", s.remove},
           {"limits", limits_of(s, now ? &*now : nullptr)},
+          {"sleep", sleep_of(s, status)},
           {"cgroup", lives ? json({{"path", s.cgroup}, {"directory", text_or_null(group)}}) : json()},
           {"usage", now ? usage_json(*now) : json()},
           {"directories", {{"run", found.entry.path()}, {"data", has_data ? json(data) : json()}}},

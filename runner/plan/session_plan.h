@@ -17,6 +17,8 @@ struct SessionPlan {
   std::string policy;             // its name
   std::uint64_t wall_ms = 0;      // 0: none
   std::uint64_t output_bytes = 0; // 0: no limit
+  std::uint64_t sleep_ms = 0;     // 0: never
+  LogSize log;
   bool operator==(const SessionPlan&) const = default;
 };
 
