@@ -7,6 +7,7 @@
 
 #include "runner/cli/sessions.h"
 #include "runner/cli/usage.h"
+#include "runner/events/segments.h"
 #include "runner/session/size.h"
 
 namespace runner::cli {
@@ -39,10 +40,15 @@ json sleep_of(const session::State& state, const std::string& status) {
 }
 
 json log_of(const std::string& data) {
-  struct stat info;
   std::string path = data + "/events.ndjson";
-  if (::stat(path.c_str(), &info) == -1) return nullptr;  // the caller of a foreground --rm reads it himself
-  return {{"path", path}, {"bytes", info.st_size}};
+  if (::access(path.c_str(), F_OK) == -1) return nullptr;  // the caller of a foreground --rm reads it himself
+  std::int64_t bytes = 0;
+  std::vector<events::LogFile> files = events::open_files(path);
+  for (const events::LogFile& each : files) {
+    struct stat info;
+    if (::fstat(each.file.get(), &info) == 0) bytes += info.st_size;
+  }
+  return {{"path", path}, {"bytes", bytes}, {"files", files.size()}};
 }
 
 json describe(Context& context, const Found& found, bool size) {

@@ -212,7 +212,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   std::string source = "runner/session/" + id, parent = trace ? trace : "";
   // The log of a session that removes itself while its caller looks on would be read by nobody: writing and removing it costs 1.5 ms.
   bool keeps_log = !flags.rm || flags.detach;
-  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent) : events::Writer(source, parent);
+  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent, events::real_sources(), {plan.log.file_bytes, plan.log.files}) : events::Writer(source, parent);
   supervise::Request request;
   request.state = new_state(id, plan, rootfs, flags, config);
   request.plan = std::move(plan.sandbox);

@@ -130,7 +130,7 @@ void read_log_option(const std::string& text, plan::Config& config, Diagnostics&
     config.log.file_bytes = *bytes;
   } else if (text.rfind("max-file=", 0) == 0) {
     auto files = parse_whole(text.substr(9));
-    if (!files || *files < 1 || *files > 1000) return wrong.add({flag}, "max-file must be a number from 1 to 1000");
+    if (!files || *files < 1 || *files > 100) return wrong.add({flag}, "max-file must be a number from 1 to 100");
     config.log.files = *files;
   } else {
     wrong.add({flag}, "only max-size=SIZE and max-file=N are known");
