@@ -161,6 +161,15 @@ std::optional<std::uint32_t> Calls::named(const std::string& name) const {
   return std::nullopt;
 }
 
+std::string Calls::name_in(const std::string& group) const {
+  std::size_t at = group.rfind(setting_.cgroup.path + "/");
+  if (setting_.cgroup.path.empty() || at == std::string::npos) return {};
+  std::string leaf = group.substr(at + setting_.cgroup.path.size() + 1);
+  for (const auto& [number, call] : calls_)
+    if (leaf == fmt::format("c{}", number)) return call.name;
+  return leaf == "init" ? "" : leaf;  // of a call that has ended and left processes behind; "init": Cgroup::make_room
+}
+
 bool Calls::attach(std::uint32_t number, std::uint64_t offset, Listener* listener) {
   Call* call = find(number);
   if (!call) return false;

@@ -84,6 +84,7 @@ class Calls {
 
   /// Shows what the ring still has from `offset` on to the listener, and then all that comes. False: there is no such call.
   std::optional<std::uint32_t> named(const std::string& name) const;  ///< "" is the session's program
+  std::string name_in(const std::string& group) const;                    ///< whose cgroup that path is; empty: the program's
   bool attach(std::uint32_t call, std::uint64_t offset, Listener* listener);
 
   /// What runner-init says. False when it has said its last.

@@ -18,6 +18,7 @@
 #include "runner/session/time.h"
 #include "runner/supervise/calls.h"
 #include "runner/supervise/control.h"
+#include "runner/supervise/ports.h"
 #include "runner/supervise/sleep.h"
 #include "runner/supervise/tty.h"
 
@@ -55,6 +56,7 @@ class Supervisor {
       watch_limits(sandbox);
       await_spawned();
       if (request_.sleep_ms) sleep_.emplace(open_group(), request_.sleep_ms, [this](bool asleep) { tell_sleep(asleep); });
+      ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
       loop(sandbox);
       return end(sandbox);
@@ -177,7 +179,7 @@ class Supervisor {
   int patience() const {
     int least = -1;
     bool asks = asks_ && !(sleep_ && sleep_->asleep());
-    for (int each : {time_left(), calls_->time_left(), asks ? kAskEvery : -1, sleep_ ? sleep_->time_left() : -1})
+    for (int each : {time_left(), calls_->time_left(), asks ? kAskEvery : -1, sleep_ ? sleep_->time_left() : -1, ports_->time_left()})
       if (each >= 0) least = least < 0 ? each : std::min(least, each);
     return least;
   }
@@ -191,7 +193,8 @@ class Supervisor {
                    {signals_.get(), POLLIN, 0},
                    {limits_.get(), POLLIN, 0},
                    {v1_oom_ ? v1_oom_.get() : -1, POLLIN, 0},
-                   {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0}});
+                   {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0},
+                   {ports_->fd(), POLLIN, 0}});
       std::vector<Output*> outs = outputs();
       for (Output* out : outs) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
       std::size_t clients = wait.size();
@@ -207,6 +210,7 @@ class Supervisor {
       if (wait[1].revents) over_ = true;
       server_->ready(wait.data() + clients);
       calls_->check_deadlines();
+      ports_->check(wait[6].revents);
       if (sleep_) sleep_->check(server_->busy() || calls_->keep_awake());
       if (time_left() == 0 && !over_) end_program(ending_.fork_bomb ? ending_.fork_bomb : ending_.timed_out);
     }
@@ -350,6 +354,7 @@ class Supervisor {
   std::optional<Calls> calls_;
   std::optional<Control> server_;  // behind what it speaks to
   std::optional<Sleep> sleep_;
+  std::optional<Ports> ports_;
   Ending ending_;
   Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_, killed_;
   bool asks_ = false, over_ = false, input_open_ = false;

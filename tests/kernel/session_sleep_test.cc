@@ -169,8 +169,16 @@ TEST_SUITE("session sleep") {
 
   TEST_CASE("a sleeping session is stopped, removed and ended by its deadlines like one that is awake") {
     SKIP_UNLESS(is_root(), "root");
-    Sleeper stops({"/probe", "await-signal", "31"}), removed, timed({"sh", "-c", kCounter}, {"--timeout", "5s"}), call;
-    REQUIRE(runner({"exec", "-d", "--timeout", "4s", "--service", "brief", call.box.id, "--", "sleep", "50"}).code == 0);
+    Sleeper call;
+    REQUIRE(runner({"exec", "-d", "--timeout", "6s", "--service", "brief", call.box.id, "--", "sleep", "50"}).code == 0);
+    REQUIRE(falls_asleep(call.box));
+    CHECK(eventually([&] { return runner({"logs", call.box.id}).out.find("\"call\":\"brief\",\"result\":\"timeout\"") != std::string::npos; }));
+
+    Sleeper timed({"sh", "-c", kCounter}, {"--timeout", "6s"});
+    REQUIRE(falls_asleep(timed.box));
+    CHECK(eventually([&] { return inspected(timed.box)["result"] == "timeout"; }));
+
+    Sleeper stops({"/probe", "await-signal", "31"}), removed;
     REQUIRE(falls_asleep(stops.box));
     CHECK(runner({"stop", stops.box.id}).code == 0);
     CHECK(inspected(stops.box)["exit_code"] == 31);
@@ -179,10 +187,6 @@ TEST_SUITE("session sleep") {
     REQUIRE(falls_asleep(removed.box));
     CHECK(runner({"rm", "-f", removed.box.id}).code == 0);
     CHECK(remains_of(removed.box.id) == "");
-
-    CHECK(asleep(call.box));
-    CHECK(eventually([&] { return runner({"logs", call.box.id}).out.find("\"call\":\"brief\",\"result\":\"timeout\"") != std::string::npos; }));
-    CHECK(eventually([&] { return inspected(timed.box)["result"] == "timeout"; }));
   }
 
   TEST_CASE("a sleeping session dies with its supervisor, without a trace") {

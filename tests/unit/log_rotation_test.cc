@@ -171,13 +171,14 @@ TEST_CASE("what a writer that is killed in the middle of a rotation leaves verif
 TEST_CASE("a writer that is killed at any moment leaves no line that lies") {
   for (int round = 0; round < 40; ++round) {
     LogFolder folder;
+    Writer writer = writer_of(folder.log, {700, 3});
     pid_t child = ::fork();
     if (child == 0) {
-      Writer writer = writer_of(folder.log, {700, 3});
       write(writer, 1'000'000);
       ::_exit(0);
     }
-    ::usleep(static_cast<useconds_t>(3000 + round * 150));
+    while (gone_before(folder.log) == 0) ::usleep(100);
+    ::usleep(static_cast<useconds_t>(round * 37));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     VerifyResult result = verify_log(folder.log);
