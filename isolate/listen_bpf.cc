@@ -68,6 +68,11 @@ ListenWatch::~ListenWatch() {
   if (written_) ::munmap(const_cast<unsigned long*>(written_), page_size());
 }
 
-void ListenWatch::clear() { __atomic_store_n(read_, __atomic_load_n(written_, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE); }
+bool ListenWatch::clear() {
+  unsigned long written = __atomic_load_n(written_, __ATOMIC_ACQUIRE);
+  if (written == *read_) return false;
+  __atomic_store_n(read_, written, __ATOMIC_RELEASE);
+  return true;
+}
 
 }  // namespace isolate

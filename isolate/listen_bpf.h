@@ -19,7 +19,7 @@ class ListenWatch {
   ~ListenWatch();
 
   int fd() const { return ring_.get(); }  ///< readable once somebody did
-  void clear();                           ///< until the next does
+  bool clear();                           ///< until the next does; false when nobody has
 
  private:
   explicit ListenWatch(sys::Fd ring) : ring_(std::move(ring)) {}

@@ -169,7 +169,8 @@ int wait_log(Context& context, const Target& target, const std::string& regex, s
     log.read(search);
     if (found) return 0;
     over = over || log.has_ended();
-    if (over) throw std::runtime_error(fmt::format("session {} has ended without such a line", target.id));
+    std::string unread = log.lost() ? fmt::format(" ({} events were rotated away before they could be read)", log.lost()) : "";
+    if (over) throw std::runtime_error(fmt::format("session {} has ended without such a line{}", target.id, unread));
     if (session::open_process(target.state)) {
       await({{notify.get(), POLLIN, 0}, {target.process.get(), POLLIN, 0}}, end);
     } else if (!session::Entry::find(context.directories(), target.id) || entry.try_lock()) {

@@ -2,10 +2,10 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <limits.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <map>
 #include <sstream>
 
 #include "isolate/sys/file.h"
@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::uint64_t kSettled = 50;  // milliseconds until the watch is worth its cost
 constexpr std::uint64_t kPause = 100;   // between two looks: who opens ports without end gets no more of our time
+constexpr std::size_t kMostKnown = 4096;
+constexpr std::size_t kMostLooked = 20'000;  // descriptors of a session, in search of an owner: a hundredth of a second
 
 // proc_pid_net(5): each word of 32 bits in hexadecimal, as it lies in memory.
 std::string parse_address(const std::string& hex, bool six) {
@@ -29,15 +31,18 @@ std::string parse_address(const std::string& hex, bool six) {
   return ::inet_ntop(six ? AF_INET6 : AF_INET, words, text, sizeof text) ? text : "";
 }
 
-bool holds(const std::string& pid, const std::string& socket) {
+// The sockets that a process holds: "socket:[4711]".
+std::vector<std::uint64_t> sockets_of(const std::string& pid, std::size_t& looked) {
+  std::vector<std::uint64_t> inodes;
   std::string folder = "/proc/" + pid + "/fd";
-  if (!find_dir(folder)) return false;
+  if (!find_dir(folder)) return inodes;
   for (const std::string& name : list_dir(folder)) {
-    char target[PATH_MAX];
-    ssize_t size = ::readlink((folder + "/" + name).c_str(), target, sizeof target);
-    if (size > 0 && std::string_view(target, static_cast<std::size_t>(size)) == socket) return true;
+    char target[64] = {};
+    unsigned long inode = 0;
+    bool read = ++looked <= kMostLooked && ::readlink((folder + "/" + name).c_str(), target, sizeof target - 1) > 0;
+    if (read && std::sscanf(target, "socket:[%lu]", &inode) == 1) inodes.push_back(inode);
   }
-  return false;
+  return inodes;
 }
 
 // The second number of "NSpid:": what the session calls it.
@@ -89,31 +94,43 @@ void Ports::check(bool readable) {
 
 void Ports::look() {
   looked_ = Clock::now();
-  pending_ = false;
-  watch_->clear();  // before the look: who begins behind it wakes us again
+  // The table is no snapshot: a socket may be left out of it, or be in it twice, when others come and go meanwhile. So there is one more look.
+  pending_ = watch_->clear();
   std::set<std::uint64_t> now;
+  std::vector<Listening> fresh;
   for (bool six : {false, true}) {
     auto table = find_file(fmt::format("/proc/{}/net/{}", init_, six ? "tcp6" : "tcp"));
     for (const Listening& socket : parse_listening(table.value_or(""), six)) {
-      now.insert(socket.inode);
-      if (!known_.count(socket.inode)) events_.write(describe(socket));
+      bool twice = !now.insert(socket.inode).second;
+      if (!twice && !known_.count(socket.inode)) fresh.push_back(socket);
     }
   }
-  known_ = std::move(now);
+  // One that is missing may be there again at the next look, and a number is not used twice: it is forgotten for room only.
+  if (known_.size() + now.size() > kMostKnown) known_.clear();
+  known_.merge(now);
+  if (!fresh.empty()) tell(fresh);
 }
 
-events::PortOpened Ports::describe(const Listening& socket) const {
-  events::PortOpened event{socket.port, socket.address, "tcp", {}, {}, {}};
+void Ports::tell(const std::vector<Listening>& fresh) {
+  std::map<std::uint64_t, std::string> owners;  // the first by its number: a parent, when children have inherited the socket
+  for (const Listening& socket : fresh) owners[socket.inode];
+  std::size_t looked = 0;
   for (pid_t each : group_.processes()) {
     std::string pid = std::to_string(each);
-    if (!holds(pid, fmt::format("socket:[{}]", socket.inode))) continue;
-    event.pid = inner_pid(pid);
-    std::string name = find_file("/proc/" + pid + "/comm").value_or("");
-    if (!name.empty()) event.process = name.substr(0, name.size() - 1);
-    if (std::string call = call_in_(group_of(pid)); !call.empty()) event.call = call;
-    break;
+    for (std::uint64_t inode : sockets_of(pid, looked))
+      if (auto owner = owners.find(inode); owner != owners.end() && owner->second.empty()) owner->second = pid;
+    if (looked > kMostLooked) break;
   }
-  return event;
+  for (const Listening& socket : fresh) {
+    events::PortOpened event{socket.port, socket.address, "tcp", {}, {}, {}};
+    if (const std::string& pid = owners[socket.inode]; !pid.empty()) {
+      if (int inner = inner_pid(pid)) event.pid = inner;
+      std::string name = find_file("/proc/" + pid + "/comm").value_or("");
+      if (!name.empty()) event.process = name.substr(0, name.size() - 1);
+      if (std::string call = call_in_(group_of(pid)); !call.empty()) event.call = call;
+    }
+    events_.write(event);
+  }
 }
 
 }  // namespace runner::supervise

@@ -41,7 +41,7 @@ class Ports {
 
  private:
   void look();
-  events::PortOpened describe(const Listening& socket) const;
+  void tell(const std::vector<Listening>& fresh);
 
   const isolate::Cgroup& group_;
   pid_t init_;
