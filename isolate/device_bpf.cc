@@ -1,30 +1,17 @@
 // The device rules of the OCI specification as a BPF_PROG_TYPE_CGROUP_DEVICE program: the v2 successor of the v1 devices
 // controller. The program sees bpf_cgroup_dev_ctx {access_type, major, minor} and answers 1 (allow) or 0 (deny).
-#include <linux/bpf.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <cstring>
-
+#include "isolate/bpf.h"
 #include "isolate/cgroup_backends.h"
 #include "isolate/sys/error.h"
 
 namespace isolate::cgroups {
 
+using bpf::instruction;
+
 namespace {
 
 // r2 access, r3 type, r4 major, r5 minor: loaded once at the start.
 constexpr std::uint8_t kAccess = BPF_REG_2, kType = BPF_REG_3, kMajor = BPF_REG_4, kMinor = BPF_REG_5;
-
-bpf_insn instruction(std::uint8_t code, std::uint8_t dst, std::uint8_t src, std::int16_t offset, std::int32_t immediate) {
-  bpf_insn insn{};
-  insn.code = code;
-  insn.dst_reg = dst;
-  insn.src_reg = src;
-  insn.off = offset;
-  insn.imm = immediate;
-  return insn;
-}
 
 std::int32_t access_bits(const std::string& access) {
   std::int32_t bits = 0;
@@ -37,13 +24,13 @@ std::int32_t access_bits(const std::string& access) {
   return bits;
 }
 
-void answer(std::vector<bpf_insn>& program, bool allow) {
+void answer(bpf::Program& program, bool allow) {
   program.push_back(instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, allow));
   program.push_back(instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
 }
 
 // "If all of this is so, answer": each mismatch jumps behind the answer.
-void add_rule(std::vector<bpf_insn>& program, const DeviceRule& rule) {
+void add_rule(bpf::Program& program, const DeviceRule& rule) {
   std::vector<std::size_t> jumps;
   auto unless_equal = [&](std::uint8_t reg, std::int32_t value) {
     jumps.push_back(program.size());
@@ -65,8 +52,8 @@ void add_rule(std::vector<bpf_insn>& program, const DeviceRule& rule) {
   for (std::size_t at : jumps) program[at].off = static_cast<std::int16_t>(program.size() - at - 1);
 }
 
-std::vector<bpf_insn> compile(const std::vector<DeviceRule>& rules) {
-  std::vector<bpf_insn> program;
+bpf::Program compile(const std::vector<DeviceRule>& rules) {
+  bpf::Program program;
   auto load = [&](std::uint8_t reg, std::size_t offset) {
     program.push_back(instruction(BPF_LDX | BPF_MEM | BPF_W, reg, BPF_REG_1, static_cast<std::int16_t>(offset), 0));
   };
@@ -89,44 +76,32 @@ std::vector<bpf_insn> compile(const std::vector<DeviceRule>& rules) {
   return program;
 }
 
-int bpf(int command, bpf_attr& attributes) { return static_cast<int>(::syscall(SYS_bpf, command, &attributes, sizeof attributes)); }
-
 }  // namespace
 
 void set_device_rules(int group, const std::vector<DeviceRule>& rules) {
-  std::vector<bpf_insn> program = compile(rules);
-  bpf_attr load{};
-  load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-  load.insns = reinterpret_cast<std::uintptr_t>(program.data());
-  load.insn_cnt = static_cast<std::uint32_t>(program.size());
-  load.license = reinterpret_cast<std::uintptr_t>("Apache-2.0");
-  sys::Fd loaded(sys::check(bpf(BPF_PROG_LOAD, load), "load the device rules"));
+  sys::Fd loaded = bpf::load(BPF_PROG_TYPE_CGROUP_DEVICE, compile(rules));
+  sys::check(loaded.get(), "load the device rules");
 
-  // ALLOW_MULTI, as systemd and runc attach theirs. An update replaces ours: all others of this group were ours too.
+  // An update replaces ours: all others of this group were ours too.
   bpf_attr query{};
   std::uint32_t old[8] = {};
   query.query.target_fd = static_cast<std::uint32_t>(group);
   query.query.attach_type = BPF_CGROUP_DEVICE;
   query.query.prog_ids = reinterpret_cast<std::uintptr_t>(old);
   query.query.prog_cnt = 8;
-  if (bpf(BPF_PROG_QUERY, query) == -1) query.query.prog_cnt = 0;
+  if (bpf::call(BPF_PROG_QUERY, query) == -1) query.query.prog_cnt = 0;
 
-  bpf_attr attach{};
-  attach.target_fd = static_cast<std::uint32_t>(group);
-  attach.attach_bpf_fd = static_cast<std::uint32_t>(loaded.get());
-  attach.attach_type = BPF_CGROUP_DEVICE;
-  attach.attach_flags = BPF_F_ALLOW_MULTI;
-  sys::check(bpf(BPF_PROG_ATTACH, attach), "attach the device rules");
+  sys::check(bpf::attach(group, loaded, BPF_CGROUP_DEVICE) ? 0 : -1, "attach the device rules");
 
   for (std::uint32_t i = 0; i < query.query.prog_cnt; ++i) {
     bpf_attr by_id{};
     by_id.prog_id = old[i];
-    sys::Fd before(bpf(BPF_PROG_GET_FD_BY_ID, by_id));
+    sys::Fd before(bpf::call(BPF_PROG_GET_FD_BY_ID, by_id));
     bpf_attr detach{};
     detach.target_fd = static_cast<std::uint32_t>(group);
     detach.attach_bpf_fd = static_cast<std::uint32_t>(before.get());
     detach.attach_type = BPF_CGROUP_DEVICE;
-    if (before) bpf(BPF_PROG_DETACH, detach);
+    if (before) bpf::call(BPF_PROG_DETACH, detach);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/container.h"
 #include "runner/oci/process.h"
 #include "runner/config/units.h"
@@ -31,7 +32,7 @@ struct ExecFlags {
   int preserve_fds = 0;
   // Of a session only:
   std::string timeout, memory, pids, service, restart;
-  bool interactive = false, events = false;
+  bool interactive = false, events = false, keep_awake = false;
 
   void declare(Options& o) {
     o.value("--console-socket", console_socket, "socket that gets the master of the terminal");
@@ -56,6 +57,7 @@ struct ExecFlags {
     o.value("--pids-limit", pids, "session: how many processes it may have, within the session's");
     o.value("--service", service, "session, with -d: a name for it, by which attach finds it");
     o.value("--restart", restart, "session, with --service: no, on-failure or always");
+    o.flag("--keep-awake", keep_awake, "session: it does not fall asleep (run --sleep-after) while this runs");
     o.flag("--events", events, "session: print events instead of the command's own output");
   }
 };
@@ -158,6 +160,7 @@ supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::strin
   auto policy = std::find_if(std::begin(kPolicies), std::end(kPolicies), [&](const auto& p) { return flags.restart == p.first; });
   if (policy == std::end(kPolicies)) throw UsageError(fmt::format("exec: --restart {}: must be no, on-failure or always", flags.restart));
   wish.restart = policy->second;
+  wish.keep_awake = flags.keep_awake;
   if (!flags.service.empty() && !flags.detach) throw UsageError("exec: --service is for a command that runs in the background: give -d");
   if (flags.service.empty() && !flags.restart.empty()) throw UsageError("exec: --restart is for a service: give --service NAME");
   if (!session::why_bad_id(flags.service).empty() && !flags.service.empty()) throw UsageError(fmt::format("exec: --service {}: {}", flags.service, session::why_bad_id(flags.service)));
@@ -211,6 +214,10 @@ int run_exec(Context& context, int& failed) {
   session::Status status = session::status_of(state, context.cgroups());
   if (status == session::Status::Stopped || status == session::Status::Creating)
     throw std::runtime_error("cannot exec in a stopped container: container not running");
+  // A sleeping session looks like a paused one, but wakes. Who joins it from outside is no call, for which it would stay awake.
+  Fd awake;
+  if (status == session::Status::Paused || joins(flags)) awake = keep_awake(entry, state);
+  if (awake) status = session::status_of(state, context.cgroups());
   if (status == session::Status::Paused && !flags.ignore_paused)
     throw std::runtime_error("cannot exec in a paused container (use --ignore-paused to override)");
 

@@ -15,6 +15,7 @@
 
 #include <charconv>
 #include <cstring>
+#include <functional>
 #include <list>
 #include <nlohmann/json.hpp>
 
@@ -22,6 +23,7 @@
 #include "isolate/sys/file.h"
 #include "isolate/sys/paths.h"
 #include "isolate/sys/socket.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/inside.h"
 
 namespace runner::cli {
@@ -152,7 +154,8 @@ struct Connection {
 
 class Relay {
  public:
-  Relay(Listener& listener, int pidfd, int signals, int link) : listener_(listener), link_(link) {
+  Relay(Listener& listener, int pidfd, int signals, int link, std::function<Fd()> wake)
+      : listener_(listener), link_(link), wake_(std::move(wake)) {
     epoll_ = Fd(check(::epoll_create1(EPOLL_CLOEXEC), "make an epoll instance"));
     rlimit files{};
     ::getrlimit(RLIMIT_NOFILE, &files);
@@ -179,6 +182,7 @@ class Relay {
       }
       // Only now: a later event of the same round may be of the same connection.
       connections_.remove_if([](const Connection& c) { return c.dead; });
+      if (connections_.empty()) awake_.close();
       listen(connections_.size() < most_);
     }
   }
@@ -214,6 +218,7 @@ class Relay {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) return listen(false);
         fail(errno, "accept a connection");
       }
+      if (!awake_) awake_ = wake_();
       Connection& c = connections_.emplace_back();
       c.client = std::move(client);
       c.server = connect(false);
@@ -303,6 +308,8 @@ class Relay {
 
   Listener& listener_;
   int link_;
+  std::function<Fd()> wake_;
+  Fd awake_;  // while there are connections
   char end_ = 0;
   Fd epoll_;
   std::size_t most_;
@@ -337,7 +344,10 @@ int expose_main(Context& context) {
   fmt::print("{}\n", nlohmann::json{{"listening", listener.address}}.dump(-1, ' ', true,
                                                                           nlohmann::json::error_handler_t::replace));
   std::fflush(stdout);
-  Relay(listener, target.process.get(), signals.get(), ours.get()).run();
+  target.awake.close();
+  session::Entry entry = context.entry(target.id);
+  auto wake = [&] { return keep_awake(entry, target.state); };
+  Relay(listener, target.process.get(), signals.get(), ours.get(), wake).run();
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "isolate/sys/file.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/container.h"
 
 namespace runner::cli {
@@ -32,7 +33,9 @@ void await_frozen(const isolate::Cgroup& cgroup) {
 
 int pause_main(Context& context) {
   Options options("pause", "Freeze all processes of a container or session.");
-  session::State state = context.entry(one_argument(context.parse(options), "pause")).read_state();
+  session::Entry entry = context.entry(one_argument(context.parse(options), "pause"));
+  session::State state = entry.read_state();
+  isolate::sys::Fd awake = keep_awake(entry, state);  // else this would be taken for sleep, which the next request ends
   session::Status status = session::status_of(state, context.cgroups());
   if (status != session::Status::Running && status != session::Status::Created) throw std::runtime_error("container not running");
   isolate::Cgroup cgroup = cgroup_of(context, state);
@@ -43,8 +46,10 @@ int pause_main(Context& context) {
 
 int resume_main(Context& context) {
   Options options("resume", "Thaw all processes of a container or session.");
-  session::State state = context.entry(one_argument(context.parse(options), "resume")).read_state();
+  session::Entry entry = context.entry(one_argument(context.parse(options), "resume"));
+  session::State state = entry.read_state();
   if (session::status_of(state, context.cgroups()) != session::Status::Paused) throw std::runtime_error("container not paused");
+  isolate::sys::Fd awake = keep_awake(entry, state);
   cgroup_of(context, state).freeze(false);
   return 0;
 }

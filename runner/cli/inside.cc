@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "isolate/sys/error.h"
+#include "runner/cli/awake.h"
 
 namespace runner::cli {
 
@@ -29,6 +30,7 @@ Target find_target(Context& context, const std::string& id, const std::string& v
   target.process = session::open_process(target.state);
   if (!target.process) throw std::runtime_error(fmt::format("{}: {} is not running", verb, id));
   target.first = entry.read_process().process;
+  target.awake = keep_awake(entry, target.state);
   return target;
 }
 

@@ -16,6 +16,7 @@ struct Target {
   session::State state;
   isolate::sys::Fd process;
   isolate::Process first;  // what `exec` starts from: its user
+  isolate::sys::Fd awake;  // it does not fall asleep as long as this is open: awake.h
 
   isolate::Place place() const;
 };

@@ -7,6 +7,7 @@
 
 #include "runner/cli/sessions.h"
 #include "runner/cli/usage.h"
+#include "runner/events/segments.h"
 #include "runner/session/size.h"
 
 namespace runner::cli {
@@ -32,11 +33,22 @@ json limits_of(const session::State& state, const isolate::CgroupStats* now) {
           {"output", from_limits(state, "output")}};
 }
 
+json sleep_of(const session::State& state, const std::string& status) {
+  if (state.sleep_ms == 0) return nullptr;
+  bool asleep = status == "paused" && !state.asleep_since.empty();
+  return {{"after_ms", state.sleep_ms}, {"since", asleep ? json(state.asleep_since) : json()}};
+}
+
 json log_of(const std::string& data) {
-  struct stat info;
   std::string path = data + "/events.ndjson";
-  if (::stat(path.c_str(), &info) == -1) return nullptr;  // the caller of a foreground --rm reads it himself
-  return {{"path", path}, {"bytes", info.st_size}};
+  if (::access(path.c_str(), F_OK) == -1) return nullptr;  // the caller of a foreground --rm reads it himself
+  std::int64_t bytes = 0;
+  std::vector<events::LogFile> files = events::open_files(path);
+  for (const events::LogFile& each : files) {
+    struct stat info;
+    if (::fstat(each.file.get(), &info) == 0) bytes += info.st_size;
+  }
+  return {{"path", path}, {"bytes", bytes}, {"files", files.size()}};
 }
 
 json describe(Context& context, const Found& found, bool size) {
@@ -64,6 +76,7 @@ json describe(Context& context, const Found& found, bool size) {
           {"owner", s.owner},
           {"remove", s.remove},
           {"limits", limits_of(s, now ? &*now : nullptr)},
+          {"sleep", sleep_of(s, status)},
           {"cgroup", lives ? json({{"path", s.cgroup}, {"directory", text_or_null(group)}}) : json()},
           {"usage", now ? usage_json(*now) : json()},
           {"directories", {{"run", found.entry.path()}, {"data", has_data ? json(data) : json()}}},

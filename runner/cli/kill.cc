@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "isolate/sys/child.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/container.h"
 
 namespace runner::cli {
@@ -14,7 +15,8 @@ int kill_main(Context& context) {
   std::vector<std::string> arguments = context.parse(options);
   if (arguments.empty() || arguments.size() > 2) throw UsageError("kill: takes an ID and at most one signal");
   int number = signal_number(arguments.size() > 1 ? arguments[1] : "TERM");
-  session::State state = context.entry(arguments[0]).read_state();
+  session::Entry entry = context.entry(arguments[0]);
+  session::State state = entry.read_state();
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
   if (all) {
     // Also when its first process is gone: the others of a shared pid namespace live on.
@@ -25,6 +27,7 @@ int kill_main(Context& context) {
   }
   isolate::sys::Fd process = session::open_process(state);
   if (!process) throw std::runtime_error("container not running");
+  isolate::sys::Fd awake = keep_awake(entry, state);
   isolate::sys::signal_pidfd(process.get(), number);
   // A frozen process dies only once it is thawed.
   if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();

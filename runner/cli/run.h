@@ -17,9 +17,9 @@ int run_session(Context& context, const std::vector<std::string>& command);
 
 /// The flags of `run -- COMMAND`, with docker's meaning.
 struct SessionFlags {
-  std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, entrypoint, hostname, output,
+  std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, sleep_after, entrypoint, hostname, output,
               cidfile;
-  std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels;
+  std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels, log_options;
   bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
   int events_fd = -1;
 

@@ -106,6 +106,7 @@ session::State new_state(const std::string& id, const plan::SessionPlan& plan, c
   state.cgroup = plan.sandbox.cgroup.path;
   state.remove = flags.rm;
   state.policy = plan.policy;
+  state.sleep_ms = plan.sleep_ms;
   describe(plan, state);
   return state;
 }
@@ -180,6 +181,9 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   std::string rootfs, data_path = context.directories().session_data(id);
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs);
 
+  if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
+    throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");
+
   session::Entry entry = session::Entry::create(context.directories(), id);
   // From here on something of ours is on the disk: a failure removes it, and a death leaves it to the next start's sweep.
   struct Forget {
@@ -211,7 +215,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   std::string source = "runner/session/" + id, parent = trace ? trace : "";
   // The log of a session that removes itself while its caller looks on would be read by nobody: writing and removing it costs 1.5 ms.
   bool keeps_log = !flags.rm || flags.detach;
-  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent) : events::Writer(source, parent);
+  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent, events::real_sources(), {plan.log.file_bytes, plan.log.files}) : events::Writer(source, parent);
   supervise::Request request;
   request.state = new_state(id, plan, rootfs, flags, config);
   request.plan = std::move(plan.sandbox);
@@ -226,6 +230,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   request.filter_cache = context.directories().filters();
   request.wall_ms = plan.wall_ms;
   request.output_bytes = plan.output_bytes;
+  request.sleep_ms = plan.sleep_ms;
   request.interactive = flags.interactive && !flags.detach;
   request.keeps_input = flags.interactive;
   if (!raw) {

@@ -126,6 +126,24 @@ void read_storage(const std::string& text, plan::Config& config, Diagnostics& wr
     wrong.add({"--storage-opt"}, "size must be from {} to {}, such as 512M, not '{}'", format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), text.substr(5));
 }
 
+// docker's words for its log drivers.
+void read_log_option(const std::string& text, plan::Config& config, Diagnostics& wrong) {
+  std::string flag = "--log-opt " + text;
+  if (text.rfind("max-size=", 0) == 0) {
+    constexpr std::uint64_t kSmallest = 16 << 10;
+    std::string size = text.substr(9);
+    auto bytes = size == "-1" ? std::optional<std::uint64_t>(0) : parse_size(size);
+    if (!bytes || (size != "-1" && *bytes < kSmallest)) return wrong.add({flag}, "max-size must be a size of at least 16K such as 10M, or -1 for no limit");
+    config.log.file_bytes = *bytes;
+  } else if (text.rfind("max-file=", 0) == 0) {
+    auto files = parse_whole(text.substr(9));
+    if (!files || *files < 1 || *files > 100) return wrong.add({flag}, "max-file must be a number from 1 to 100");
+    config.log.files = *files;
+  } else {
+    wrong.add({flag}, "only max-size=SIZE and max-file=N are known");
+  }
+}
+
 }  // namespace
 
 void SessionFlags::declare(Options& o) {
@@ -152,6 +170,8 @@ void SessionFlags::declare(Options& o) {
   o.flag("-d,--detach", detach, "leave the session running");
   o.value("--name", name, "its id");
   o.value("--timeout", timeout, "limit of wall time, such as 90s");
+  o.value("--sleep-after", sleep_after, "freeze it when nothing has happened for so long, such as 5m, until something is asked of it");
+  o.values("--log-opt", log_options, "of its own log: max-size=SIZE of one file, 20M by default, -1 for no limit; max-file=N files, 5 by default");
   o.value("--entrypoint", entrypoint, "the program; the command becomes its arguments");
   o.value("--hostname", hostname, "host name inside");
   o.values("-l,--label", labels, "NAME=value");
@@ -181,6 +201,9 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
   if (!cpus.empty() && !(config.cpus = parse_cpus(cpus))) wrong.add({"--cpus"}, "must be a number such as 1.5, not '{}'", cpus);
   if (!timeout.empty() && !(config.wall_ms = parse_duration(timeout)))
     wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);
+  if (!sleep_after.empty() && (!(config.sleep_ms = parse_duration(sleep_after)) || *config.sleep_ms < 1000))
+    wrong.add({"--sleep-after"}, "must be a time of at least 1s, such as 5m, not '{}'", sleep_after);
+  for (const std::string& text : log_options) read_log_option(text, config, wrong);
   if (!pids.empty()) {
     config.pids = parse_whole(pids);
     if (!config.pids || *config.pids < 1 || *config.pids > 4194304)

@@ -10,6 +10,7 @@
 
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
+#include "runner/cli/awake.h"
 
 namespace runner::cli {
 
@@ -94,6 +95,9 @@ std::string status_of(Context& context, const session::State& state) {
 void signal_session(Context& context, const session::State& state, int number) {
   Fd process = session::open_process(state);
   if (!process) return;
+  auto entry = session::Entry::find(context.directories(), state.id);
+  // SIGKILL reaches a sleeping one as well, also when its supervisor answers nobody any more.
+  Fd awake = entry && number != SIGKILL ? keep_awake(*entry, state) : Fd();
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
   try {
     if (cgroup.frozen()) cgroup.freeze(false);

@@ -19,6 +19,7 @@
 #include "isolate/sys/file.h"
 #include "runner/cli/inside.h"
 #include "runner/config/units.h"
+#include "runner/events/reader.h"
 
 namespace runner::cli {
 
@@ -147,29 +148,29 @@ class Output {
 int wait_log(Context& context, const Target& target, const std::string& regex, std::int64_t end) {
   Pattern pattern(regex);
   std::string path = context.directories().session_data(target.id) + "/events.ndjson";
-  Fd log(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!log)
+  if (::access(path.c_str(), R_OK) == -1)
     throw std::runtime_error(fmt::format(
         "session {} has no log at {} (a container, or a session with --rm in the foreground)", target.id, path));
-  Fd notify = watch_path(path, IN_MODIFY);
+  events::LogReader log(path);
+  Fd notify(check(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK), "make an inotify instance"));
   session::Entry entry = context.entry(target.id);
   Output output;
-  std::string waiting, bytes(256 << 10, '\0');
+  bool found = false;
+  auto search = [&](std::string_view lines) {
+    for (std::size_t at = 0, end; !found && at < lines.size(); at = end + 1) {
+      end = lines.find('\n', at);
+      auto event = nlohmann::json::parse(lines.begin() + at, lines.begin() + end, nullptr, false);
+      found = event.is_object() && event.value("type", "") == "stdio" && output.add(event["data"], pattern);
+    }
+  };
   for (bool over = false;;) {
     empty(notify);
-    for (ssize_t got; (got = check(::read(log.get(), bytes.data(), bytes.size()), "read {}", path)) > 0;) {
-      waiting.append(bytes, 0, static_cast<std::size_t>(got));
-      std::size_t at = 0;
-      for (std::size_t line; (line = waiting.find('\n', at)) != std::string::npos; at = line + 1) {
-        auto event = nlohmann::json::parse(waiting.begin() + static_cast<std::ptrdiff_t>(at),
-                                           waiting.begin() + static_cast<std::ptrdiff_t>(line), nullptr, false);
-        if (!event.is_object()) continue;
-        if (event.value("type", "") == "stdio" && output.add(event["data"], pattern)) return 0;
-        over = over || event.value("type", "") == "session.ended";
-      }
-      waiting.erase(0, at);
-    }
-    if (over) throw std::runtime_error(fmt::format("session {} has ended without such a line", target.id));
+    log.watch(notify.get());
+    log.read(search);
+    if (found) return 0;
+    over = over || log.has_ended();
+    std::string unread = log.lost() ? fmt::format(" ({} events were rotated away before they could be read)", log.lost()) : "";
+    if (over) throw std::runtime_error(fmt::format("session {} has ended without such a line{}", target.id, unread));
     if (session::open_process(target.state)) {
       await({{notify.get(), POLLIN, 0}, {target.process.get(), POLLIN, 0}}, end);
     } else if (!session::Entry::find(context.directories(), target.id) || entry.try_lock()) {

@@ -152,6 +152,7 @@ int watch_main(Context& context) {
   place.mounts = true;
   isolate::Helper helper(place, {write.get()}, [&](isolate::Report&) { help(place, write.get(), path, watch); });
   write.close();
+  target.awake.close();  // a sleeping session changes no file
   Fd signals = ending_signals();
   try {
     events::Writer writer("runner/session/" + target.id);

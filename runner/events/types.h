@@ -175,6 +175,19 @@ struct PolicyDenied {
   }
 };
 
+/// Somebody inside listens on a port. Who it is, is told when it could be found out.
+struct PortOpened {
+  static constexpr const char* type = "port.opened";
+  std::uint16_t port = 0;
+  std::string address, protocol;
+  std::optional<int> pid;  // inside
+  std::optional<std::string> process, call;
+
+  void fields(auto& out) const {
+    out("port", port); out("address", address); out("protocol", protocol); out("pid", pid); out("process", process); out("call", call);
+  }
+};
+
 /// Once, and last.
 struct SessionEnded {
   static constexpr const char* type = "session.ended";
@@ -206,6 +219,6 @@ struct FileChanged {
 
 /// All but stdio, which is written without being copied.
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
-                           SessionEnded, FileChanged>;
+                           PortOpened, SessionEnded, FileChanged>;
 
 }  // namespace runner::events

@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
-#include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
+
+#include "runner/events/segments.h"
 
 namespace runner::events {
 
@@ -21,15 +23,7 @@ constexpr auto kHeadMayLag = 100'000;            // microseconds: between a line
 /// Reads a file line by line.
 class Lines {
  public:
-  static std::unique_ptr<Lines> find(const std::string& path) {
-    int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd == -1 && errno == ENOENT) return nullptr;
-    if (fd == -1) throw std::system_error(errno, std::generic_category(), "open " + path);
-    return std::unique_ptr<Lines>(new Lines(fd, path));
-  }
-  ~Lines() { ::close(fd_); }
-  Lines(const Lines&) = delete;
-  Lines& operator=(const Lines&) = delete;
+  Lines(const Descriptor& file, std::string path) : fd_(file.get()), path_(std::move(path)) {}
 
   /// Empty at the end. The view lives until the next call.
   std::optional<std::string_view> next() {
@@ -52,8 +46,6 @@ class Lines {
   std::string rest() { return buffer_.substr(start_); }
 
  private:
-  Lines(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
-
   bool read_more() {
     constexpr std::size_t kChunk = 256 << 10;
     std::size_t old = buffer_.size();
@@ -72,11 +64,13 @@ class Lines {
 };
 
 std::optional<std::string> find_small_file(const std::string& path) {
-  auto file = Lines::find(path);
-  if (!file) return std::nullopt;
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (file.get() == -1 && errno == ENOENT) return std::nullopt;
+  if (file.get() == -1) throw std::system_error(errno, std::generic_category(), "open " + path);
+  Lines lines(file, path);
   std::string text;
-  while (auto line = file->next()) text.append(*line) += '\n';
-  return text + file->rest();
+  while (auto line = lines.next()) text.append(*line) += '\n';
+  return text + lines.rest();
 }
 
 /// The writer may be at work: two reads that agree are one state of the file.
@@ -87,13 +81,6 @@ std::optional<std::string> find_head(const std::string& log) {
     if (head == before) break;
   }
   return head;
-}
-
-std::optional<std::uint64_t> parse_sequence(std::string_view digits) {
-  std::uint64_t number = 0;
-  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  if (error != std::errc() || end != digits.data() + digits.size() || digits.size() != 14) return std::nullopt;
-  return number;
 }
 
 struct Fault {
@@ -118,6 +105,48 @@ Fault fault_in(std::string_view line, std::uint64_t number, std::string_view key
                                     number - 1, number)};
   return {};
 }
+
+/// A log as it stood at one moment.
+struct Moment {
+  std::vector<LogFile> files;
+  std::optional<std::string> head, start;
+
+  static Moment of(const std::string& log) {
+    Moment moment;
+    moment.files = open_files(log, [&] {
+      moment.head = find_head(log);
+      moment.start = find_small_file(start_path(log));
+    });
+    return moment;
+  }
+};
+
+/// The lines of all its files.
+class Log {
+ public:
+  Log(const std::string& path, const std::vector<LogFile>& files) : path_(path), files_(files) {}
+
+  /// Empty at the end, and where a file but the last ends within a line.
+  std::optional<std::string_view> next() {
+    for (;; ++at_) {
+      if (!lines_) lines_.emplace(files_[at_].file, name());
+      if (auto line = lines_->next()) return line;
+      if (lines_->torn() || at_ + 1 == files_.size()) return std::nullopt;
+      lines_.reset();
+    }
+  }
+  bool torn() const { return lines_ && lines_->torn(); }
+
+  /// Of the file that the last line came from.
+  std::uint64_t first() const { return files_[at_].first; }
+  std::string name() const { return first() ? segment_path(path_, first()) : path_; }
+
+ private:
+  const std::string& path_;
+  const std::vector<LogFile>& files_;
+  std::size_t at_ = 0;
+  std::optional<Lines> lines_;
+};
 
 }  // namespace
 
@@ -144,6 +173,10 @@ std::string head_of(std::string_view key, std::uint64_t sequence, std::string_vi
   return fmt::format("{:014} {}\n", sequence, hmac(key, fmt::format("head {:014} {}", sequence, mac)));
 }
 
+std::string start_of(std::string_view key, std::uint64_t sequence, std::string_view mac) {
+  return fmt::format("{:014} {} {}\n", sequence, mac, hmac(key, fmt::format("start {:014} {}", sequence, mac)));
+}
+
 std::string_view envelope_field(std::string_view line, std::string_view name) {
   std::size_t at = line.find(fmt::format("\"{}\":\"", name));
   if (at == std::string_view::npos) return {};
@@ -158,37 +191,51 @@ VerifyResult verify_log(const std::string& log) {
     result.why = std::move(why);
     return result;
   };
-  const std::string key_file = key_path(log), head_file = head_path(log);
-  auto lines = Lines::find(log);
-  if (!lines) return fail(0, fmt::format("the log {} is missing", log));
+  const std::string key_file = key_path(log), head_file = head_path(log), start_file = start_path(log);
+  const Moment moment = Moment::of(log);
+  const std::optional<std::string>&head = moment.head, &start = moment.start;
+  if (moment.files.empty()) return fail(0, fmt::format("the log {} is missing", log));
   std::optional<std::string> key = find_key(log);
   if (!key) return fail(0, fmt::format("the key {} is missing: nothing can be verified without it", key_file));
   if (key->size() != 32) return fail(0, fmt::format("the key {} was changed: it has {} bytes, not 32", key_file, key->size()));
-  std::optional<std::string> head = find_head(log);
   if (!head) return fail(0, fmt::format("the head {} is missing: without it nobody can tell where the log ends", head_file));
   std::optional<std::uint64_t> covered = parse_sequence(std::string_view(*head).substr(0, 14));
   if (!covered) return fail(0, fmt::format("the head {} was changed: it does not begin with a sequence", head_file));
 
-  std::string mac;
-  while (result.lines < *covered) {
-    const std::uint64_t number = result.lines + 1;
-    std::optional<std::string_view> line = lines->next();
+  if (start) {
+    std::string_view text = *start;
+    result.gone = parse_sequence(text.substr(0, 14)).value_or(0);
+    result.mac = text.size() > 15 + 64 ? text.substr(15, 64) : "";
+    if (result.gone == 0 || text != start_of(*key, result.gone, result.mac))
+      return fail(0, fmt::format("the start {} was changed: without it nobody can tell where the log begins", start_file));
+  }
+  Log lines(log, moment.files);
+  for (std::uint64_t number = result.gone + 1; number <= *covered; ++number) {
+    std::optional<std::string_view> line = lines.next();
     if (!line)
       return fail(number, fmt::format("the log ends at {} but its head says {}: lines were cut off at the end", number - 1, *covered));
-    if (Fault fault = fault_in(*line, number, *key, mac); !fault.why.empty()) return fail(fault.line, fault.why);
-    mac = hmac(*key, *line);
+    if (Fault fault = fault_in(*line, number, *key, result.mac); !fault.why.empty()) return fail(fault.line, fault.why);
+    result.mac = hmac(*key, *line);
     result.last = *line;
-    result.bytes += line->size() + 1;
-    result.lines = number;
+    ++result.lines;
+    if (std::uint64_t first = lines.first(); first == 0) {
+      result.bytes += line->size() + 1;
+    } else if (!result.full.empty() && result.full.back().first == first) {
+      result.full.back().last = number, result.full.back().mac = result.mac;
+    } else if (first != number) {
+      return fail(number, fmt::format("line {} begins {}: a file was renamed", number, lines.name()));
+    } else {
+      result.full.push_back({first, number, result.mac});
+    }
   }
-  if (*head != head_of(*key, *covered, mac))
-    return fail(*covered, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", *covered));
+  const std::uint64_t last = result.gone + result.lines;
+  if (*head != head_of(*key, last, result.mac))
+    return fail(last, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", last));
 
-  if (lines->next() || lines->torn()) {
+  if (lines.next() || lines.torn()) {
     ::usleep(kHeadMayLag);
     if (find_head(log) == head)
-      return fail(*covered + 1, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added",
-                                            *covered + 1));
+      return fail(last + 1, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added", last + 1));
   }
   result.ok = true;
   return result;

@@ -6,6 +6,9 @@
 //   <log>.head  "sequence seal\n" of the last line, 80 bytes, written in place after each line. The seal is an HMAC of
 //               its own kind: the plain one stands in the log as the next `prev`, so anybody could cut the log there
 //               and copy it into the head
+//   <log>.start "sequence mac seal\n" of the last line that was rotated away (segments.h), once there is one: its HMAC, which
+//               is the `prev` of the line behind it, and a seal of a third kind. So the log goes on from there, and nobody
+//               else can move its beginning
 //
 // Who can read the key can forge everything. Who can only write cannot edit, insert, remove, swap or cut lines unseen.
 #pragma once
@@ -14,6 +17,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "runner/events/log.h"
 
 namespace runner::events {
 
@@ -22,13 +28,16 @@ struct VerifyResult {
   std::uint64_t bad_line = 0;  ///< the first that is not as it was written; 0 when ok, and when a file is missing or unfit
   std::string why;             ///< empty when ok
 
-  std::uint64_t lines = 0;     ///< how many were checked, and their bytes
-  std::uint64_t bytes = 0;
+  std::uint64_t gone = 0;      ///< how many were rotated away: the log begins behind them
+  std::uint64_t lines = 0;     ///< how many are there and were checked
   std::string last;            ///< the last of them, without its newline
+  std::string mac;             ///< and its HMAC
+  std::vector<Segment> full;   ///< the files before the one that is being written
+  std::uint64_t bytes = 0;     ///< of that one
 };
 
-/// Reads the log once, from top to bottom, in memory of a few lines. The log may be growing meanwhile: lines that come
-/// after the call are not looked at. Throws std::system_error when a file is there but cannot be read.
+/// Reads the log once, from top to bottom, in memory of a few lines. The log may be growing meanwhile, and its files be
+/// rotated: lines that come after the call are not looked at. Throws std::system_error when a file is there but cannot be read.
 VerifyResult verify_log(const std::string& log);
 
 inline std::string key_path(const std::string& log) { return log + ".key"; }
@@ -44,6 +53,9 @@ std::string hmac(std::string_view key, std::string_view text);
 
 /// The contents of the head file after line `sequence` whose HMAC is `mac`; 0 and "" for a log without lines.
 std::string head_of(std::string_view key, std::uint64_t sequence, std::string_view mac);
+
+/// The contents of the start file once line `sequence` was the last to go.
+std::string start_of(std::string_view key, std::uint64_t sequence, std::string_view mac);
 
 /// A text field of the envelope as it stands in the line: `envelope_field(line, "prev")`. Empty when it is not there.
 /// No parser is needed: the envelope comes before `data`, and in a string every quote has a backslash before it.

@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nettle/base64.h>
-#include <poll.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +16,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "runner/events/files.h"
+#include "runner/events/log.h"
 #include "runner/events/verify.h"
 
 namespace runner::events {
@@ -209,30 +209,10 @@ struct Object {
 
 // --- files ---------------------------------------------------------------------------------------------------------
 
-int open_or_fail(const std::string& path, int flags) {
-  int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd == -1) fail("open " + path);
-  return fd;
-}
-
-void write_all(int fd, std::string_view bytes, const std::string& name) {
-  while (!bytes.empty()) {
-    ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written >= 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno == EAGAIN) {  // somebody who shares our stdout made it non-blocking
-      pollfd ready{fd, POLLOUT, 0};
-      ::poll(&ready, 1, -1);
-    } else if (errno != EINTR) {
-      fail("write " + name);
-    }
-  }
-}
-
 std::string make_key(const std::string& log, const Sources& sources) {
   Descriptor file(open_or_fail(key_path(log), O_WRONLY | O_CREAT | O_EXCL));
   std::string key = sources.random(32);
-  write_all(file.fd, key, key_path(log));
+  write_all(file.get(), key, key_path(log));
   return key;
 }
 
@@ -253,31 +233,6 @@ Sources real_sources() {
 
 void FdSink::line(const Line& line) { write_all(fd_, line.text, fmt::format("events to descriptor {}", fd_)); }
 
-constexpr int create_if(LogSink::Open how) { return how == LogSink::Open::New ? O_CREAT | O_EXCL : 0; }
-
-LogSink::LogSink(const std::string& path, std::string key, Open how)
-    : path_(path), key_(std::move(key)),
-      log_(open_or_fail(path, O_WRONLY | O_APPEND | create_if(how))),
-      head_(open_or_fail(head_path(path), O_WRONLY | create_if(how))) {
-  if (how == Open::New) write_all(head_.fd, head_of(key_, 0, ""), head_path(path));
-  struct stat info;
-  if (::fstat(log_.fd, &info) == -1) fail("look at " + path);
-  bytes_ = static_cast<std::uint64_t>(info.st_size);
-}
-
-void LogSink::line(const Line& line) {
-  try {
-    write_all(log_.fd, line.text, path_);
-    std::string head = head_of(key_, line.sequence, line.mac);
-    if (::pwrite(head_.fd, head.data(), head.size(), 0) != static_cast<ssize_t>(head.size())) fail("write " + head_path(path_));
-  } catch (...) {
-    // A line that is not covered by the head would look like a forged one.
-    if (::ftruncate(log_.fd, static_cast<off_t>(bytes_)) == -1) {}  // the error that we have says more
-    throw;
-  }
-  bytes_ += line.text.size();
-}
-
 Writer::Writer(std::string key, const std::string& source, const std::string& parent, Sources sources)
     : sources_(std::move(sources)), key_(std::move(key)), source_(source) {
   auto plain = [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; };
@@ -290,25 +245,25 @@ Writer::Writer(std::string key, const std::string& source, const std::string& pa
 Writer::Writer(const std::string& source, const std::string& parent, Sources sources)
     : Writer(sources.random(32), source, parent, sources) {}
 
-Writer Writer::create(const std::string& log, const std::string& source, const std::string& parent, Sources sources) {
+Writer Writer::create(const std::string& log, const std::string& source, const std::string& parent, Sources sources, LogLimits limits) {
   std::string key = make_key(log, sources);
   Writer writer(key, source, parent, std::move(sources));
-  writer.add(std::make_unique<LogSink>(log, key, LogSink::Open::New));
+  writer.add(std::make_unique<LogSink>(log, key, limits));
   return writer;
 }
 
-Writer Writer::resume(const std::string& log, const std::string& source, const std::string& parent, Sources sources) {
+Writer Writer::resume(const std::string& log, const std::string& source, const std::string& parent, Sources sources, LogLimits limits) {
   VerifyResult before = verify_log(log);
   if (!before.ok) throw std::runtime_error(fmt::format("cannot continue the log {}: {}", log, before.why));
   std::string key = find_key(log).value();
   bool traced = valid_traceparent(parent);
   Writer writer(key, source, traced ? parent : std::string(envelope_field(before.last, "traceparent")), std::move(sources));
-  if (before.lines > 0) {
-    writer.sequence_ = before.lines;
-    writer.mac_ = hmac(key, before.last);
+  if (before.gone + before.lines > 0) {
+    writer.sequence_ = before.gone + before.lines;
+    writer.mac_ = before.mac;
     writer.id_ = envelope_field(before.last, "id");
   }
-  auto sink = std::make_unique<LogSink>(log, key, LogSink::Open::Existing);
+  auto sink = std::make_unique<LogSink>(log, key, limits, before);
   if (sink->bytes() != before.bytes) throw std::runtime_error(fmt::format("cannot continue the log {}: somebody is writing to it", log));
   writer.add(std::move(sink));
   return writer;

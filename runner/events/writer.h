@@ -9,8 +9,6 @@
 //   out.finish();                                // at the end of the stream
 #pragma once
 
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -54,27 +52,10 @@ class FdSink : public Sink {
   int fd_;
 };
 
-/// Owns a descriptor.
-struct Descriptor {
-  explicit Descriptor(int fd) : fd(fd) {}
-  ~Descriptor() { ::close(fd); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  const int fd;
-};
-
-/// The session's log, with its head (see verify.h). After an error it ends with the last whole line.
-class LogSink : public Sink {
- public:
-  enum class Open { New, Existing };
-  LogSink(const std::string& path, std::string key, Open how);
-  void line(const Line& line) override;
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::string path_, key_;
-  Descriptor log_, head_;
-  std::uint64_t bytes_ = 0;
+/// How much of a log is kept (log.h): so many files of that size; then the oldest goes.
+struct LogLimits {
+  std::uint64_t file_bytes = 0;  ///< 0: one file without limit. A line that is larger has a file of its own
+  std::uint64_t files = 1;       ///< with the one that is being written
 };
 
 class Writer {
@@ -84,11 +65,11 @@ class Writer {
   explicit Writer(const std::string& source, const std::string& parent = {}, Sources sources = real_sources());
   /// A stream with a new log, which is its first sink. Throws when any of the three files is there already.
   static Writer create(const std::string& log, const std::string& source, const std::string& parent = {},
-                       Sources sources = real_sources());
+                       Sources sources = real_sources(), LogLimits limits = {});
   /// Goes on where the log ends, and in its trace unless there is a `parent`. Throws std::runtime_error when the log does
   /// not verify.
   static Writer resume(const std::string& log, const std::string& source, const std::string& parent = {},
-                       Sources sources = real_sources());
+                       Sources sources = real_sources(), LogLimits limits = {});
 
   /// Sinks get each line in the order in which they were added.
   void add(std::unique_ptr<Sink> sink) { sinks_.push_back(std::move(sink)); }

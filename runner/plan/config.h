@@ -20,6 +20,13 @@ struct TmpfsWish {
   std::optional<std::uint64_t> bytes;
 };
 
+/// How much of a session's log is kept: docker's defaults for its `local` driver.
+struct LogSize {
+  std::uint64_t file_bytes = 20 << 20;  // 0: no limit
+  std::uint64_t files = 5;
+  bool operator==(const LogSize&) const = default;
+};
+
 struct Config {
   std::string id;
   std::vector<std::string> argv;
@@ -33,6 +40,8 @@ struct Config {
   std::optional<std::uint64_t> cpus;           // thousandths of one CPU
   std::optional<std::uint64_t> pids;
   std::optional<std::uint64_t> wall_ms;        // --timeout
+  std::optional<std::uint64_t> sleep_ms;       // --sleep-after
+  LogSize log;                                 // --log-opt
   std::vector<std::string> cap_drop, cap_add;  // names, or ALL
   std::vector<std::string> seccomp_profiles;   // files; loaded beside the policy's
   bool read_only = false, terminal = false;

@@ -116,6 +116,8 @@ std::string to_json(const SessionPlan& plan) {
   }
   j["wall_ms"] = plan.wall_ms;
   j["output_bytes"] = plan.output_bytes;
+  j["sleep_ms"] = plan.sleep_ms;
+  j["log"] = {{"file_bytes", plan.log.file_bytes}, {"files", plan.log.files}};
   return j.dump(2, ' ', true, json::error_handler_t::replace);
 }
 

@@ -256,6 +256,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   session.wall_ms = within("--timeout", config.wall_ms, policy.limits.wall, policy, format_duration, wrong);
   session.call = {policy.tool_call.memory.value_or(0), policy.tool_call.pids.value_or(0), policy.tool_call.wall.value_or(0)};
   session.output_bytes = policy.limits.output.value_or(0);
+  session.sleep_ms = config.sleep_ms.value_or(0);
+  session.log = config.log;
 
   User user = find_user(config, policy, wrong);
   plan.id = config.id;

@@ -27,6 +27,8 @@ struct SessionPlan {
   std::vector<std::string> fixed_env; // "NAME=value" of the policy, for every call: no caller changes them
   std::uint64_t wall_ms = 0;      // 0: none
   std::uint64_t output_bytes = 0; // 0: no limit
+  std::uint64_t sleep_ms = 0;     // 0: never
+  LogSize log;
   bool operator==(const SessionPlan&) const = default;
 };
 

@@ -172,6 +172,8 @@ std::optional<State> Entry::find_state() const {
   s.env_names = j.value("env", s.env_names);
   s.limits = j.value("limits", s.limits);
   s.finished = j.value("finished", "");
+  s.sleep_ms = j.value("sleepMs", std::uint64_t{0});
+  s.asleep_since = j.value("asleepSince", "");
   return s;
 }
 
@@ -184,7 +186,7 @@ void Entry::write_state(const State& s) const {
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
-              {"limits", s.limits}, {"finished", s.finished}});
+              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 

@@ -40,6 +40,8 @@ struct State {
   std::vector<std::string> env_names;            // never the values, of which some are secret
   std::map<std::string, std::uint64_t> limits;   // as decided: memory and output in bytes, pids, wall_ms, millicpus
   std::string finished;                          // when it ended
+  std::uint64_t sleep_ms = 0;                    // of quiet, after which it is frozen; 0: never
+  std::string asleep_since;                      // when its supervisor froze it; empty: it did not
 };
 
 /// The specification's words.

@@ -52,6 +52,7 @@ Calls::Call* Calls::find(std::uint32_t number) {
 }
 
 void Calls::send(Kind kind, std::uint32_t call, std::uint64_t offset, std::string_view bytes, std::uint8_t stream) {
+  setting_.stir();
   try {
     isolate::init::send_frame(setting_.control, {kind, stream, call, offset, {}, {}}, bytes);
   } catch (const SystemError& error) {
@@ -71,6 +72,7 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
   std::vector<int> fds{request.get()};
   if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
+  setting_.stir();
   isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, 0, {}, {}}, {}, fds);
 }
 
@@ -143,6 +145,11 @@ bool Calls::input_full(std::uint32_t number) const {
   return at != calls_.end() && at->second.input_sent - at->second.input_taken >= kInputWindow;
 }
 
+bool Calls::keep_awake() const {
+  auto exempt = [](const auto& each) { return each.second.request.keeps_awake; };
+  return std::any_of(calls_.begin(), calls_.end(), exempt) || std::any_of(waiting_.begin(), waiting_.end(), exempt);
+}
+
 bool Calls::has_terminal(std::uint32_t number) const {
   auto at = calls_.find(number);
   return at != calls_.end() && at->second.request.process.terminal.has_value();
@@ -152,6 +159,15 @@ std::optional<std::uint32_t> Calls::named(const std::string& name) const {
   for (const auto& [number, call] : calls_)
     if (call.name == name) return number;
   return std::nullopt;
+}
+
+std::string Calls::name_in(const std::string& group) const {
+  std::size_t at = group.rfind(setting_.cgroup.path + "/");
+  if (setting_.cgroup.path.empty() || at == std::string::npos) return {};
+  std::string leaf = group.substr(at + setting_.cgroup.path.size() + 1);
+  for (const auto& [number, call] : calls_)
+    if (leaf == fmt::format("c{}", number)) return call.name;
+  return leaf == "init" ? "" : leaf;  // of a call that has ended and left processes behind; "init": Cgroup::make_room
 }
 
 bool Calls::attach(std::uint32_t number, std::uint64_t offset, Listener* listener) {
@@ -168,6 +184,7 @@ bool Calls::hear() {
   while (readable(setting_.control)) {
     std::optional<Frame> frame = isolate::init::receive_frame(setting_.control);
     if (!frame) return false;
+    setting_.stir();
     Call* call = find(frame->call);
     if (!call) continue;
     switch (frame->kind) {

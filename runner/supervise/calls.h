@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -51,6 +52,7 @@ struct CallRequest {
   isolate::Limits limits;        // of its own, within the session's
   std::string service;           // a name for it; letters, digits, '_' and '-'. Empty: "c1", "c2", ...
   Restart restart = Restart::No; // when it has ended; the wait before it doubles from 0.1 s to 10 s
+  bool keeps_awake = false;      // the session does not fall asleep while it runs
 };
 
 class Calls {
@@ -62,6 +64,7 @@ class Calls {
     isolate::CgroupPlan cgroup;                    // the session's
     uid_t init_uid = 0;                            // of runner-init, as the host sees it
     std::uint64_t output_bytes = 0;                // of all calls together that goes into the events; 0: no limit
+    std::function<void()> stir = [] {};            // called for all that PID 1 says, and before it is told something: it may be frozen
   };
   Calls(Setting setting, events::Writer& events, std::vector<std::string>& notes)
       : setting_(std::move(setting)), events_(events), notes_(notes) {}
@@ -81,10 +84,13 @@ class Calls {
 
   /// Shows what the ring still has from `offset` on to the listener, and then all that comes. False: there is no such call.
   std::optional<std::uint32_t> named(const std::string& name) const;  ///< "" is the session's program
+  std::string name_in(const std::string& group) const;                    ///< whose cgroup that path is; empty: the program's
   bool attach(std::uint32_t call, std::uint64_t offset, Listener* listener);
 
   /// What runner-init says. False when it has said its last.
   bool hear();
+  void stir() const { setting_.stir(); }            ///< something has happened that is no word with PID 1
+  bool keep_awake() const;                          ///< one of them is exempt from the session's sleep
   /// Acknowledges what all listeners have room for, once `ready` (the events' sinks have room as well).
   void acknowledge(bool ready);
   int time_left() const;                            ///< milliseconds until the first deadline; -1: none

@@ -188,6 +188,22 @@ Fd connect_to_session(const std::string& socket) {
   }
 }
 
+Fd keep_awake(const std::string& socket) {
+  Fd connection;
+  try {
+    connection = connect_to(socket, SOCK_SEQPACKET);
+    isolate::init::send_frame(connection.get(), {Kind::Go, 0, 0, 0, {}, {}}, {});
+    pollfd answer{connection.get(), POLLIN, 0};
+    constexpr int kPatience = 10'000;
+    if (::poll(&answer, 1, kPatience) == 0) fail(ETIMEDOUT, "wake the session (its supervisor does not answer at {})", socket);
+    if (!isolate::init::receive_frame(connection.get())) connection.close();
+  } catch (const SystemError& error) {
+    if (error.code() != ENOENT && error.code() != ECONNREFUSED && error.code() != ECONNRESET && error.code() != EPIPE) throw;
+    connection.close();
+  }
+  return connection;
+}
+
 events::ProcessExited parse_exited(const std::string& text) {
   nlohmann::json j = nlohmann::json::parse(text);
   events::ProcessExited event;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -66,7 +67,7 @@ std::uint64_t within(const char* flag, std::uint64_t wish, std::uint64_t most) {
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
               {"terminal", w.terminal}, {"detached", w.detached}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
-              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}}.dump(-1, ' ', true, json::error_handler_t::replace);
+              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"keep_awake", w.keep_awake}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 CallWish parse_wish(const std::string& text) {
@@ -87,6 +88,7 @@ CallWish parse_wish(const std::string& text) {
   j.at("pids").get_to(w.pids);
   j.at("service").get_to(w.service);
   j.at("restart").get_to(w.restart);
+  j.at("keep_awake").get_to(w.keep_awake);
   if (w.argv.empty()) throw std::runtime_error("a command is missing");
   return w;
 }
@@ -103,6 +105,8 @@ class Control::Client : public Listener {
   bool waiting() const { return !queue_.empty(); }
   /// Its own end comes first: closing with something of the client's unread would throw away what it has not read (unix(7), ECONNRESET).
   bool gone() const { return gone_; }
+  /// For the end of its call. Not of a terminal, before which somebody may sit all night: what is typed wakes the session.
+  bool waits() const { return !over_ && (!call_ || (cancels_ && !calls_.has_terminal(*call_))); }
   /// Not more than the call can take.
   bool reads() const { return !(call_ && calls_.input_full(*call_)); }
 
@@ -192,6 +196,7 @@ class Control::Client : public Listener {
     if (over_) return;
     if (!call_) {
       if (frame.kind == Kind::Spawn) return begin(parse_wish(frame.bytes));
+      if (frame.kind == Kind::Go) return send({Kind::Go, 0, 0, 0, {}, {}}, {});
       if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
       call_ = calls_.named(frame.bytes);
       if (!call_ || !calls_.attach(*call_, frame.offset, this)) throw std::runtime_error(fmt::format("no call {} is running in this session", frame.bytes));
@@ -221,6 +226,7 @@ class Control::Client : public Listener {
       throw std::runtime_error(fmt::format("service '{}': {}", wish.service, why));  // events hold it as it is
     request.service = wish.service;
     request.restart = wish.restart;
+    request.keeps_awake = wish.keep_awake;
     call_ = calls_.begin(request, this);
     cancels_ = !wish.detached;
   }
@@ -252,7 +258,11 @@ void Control::ready(const pollfd* list) {
     ++at;
   }
   if (list[0].revents) accept_one();
-  clients_.remove_if([](const Client& client) { return client.gone(); });
+  if (clients_.remove_if([](const Client& client) { return client.gone(); })) calls_.stir();
+}
+
+bool Control::busy() const {
+  return std::any_of(clients_.begin(), clients_.end(), [](const Client& client) { return client.waits(); });
 }
 
 void Control::take_over(const Client& by) {
@@ -267,6 +277,7 @@ void Control::accept_one() {
   socklen_t size = sizeof peer;
   bool ours = ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::getuid());
   if (!ours) return;
+  calls_.stir();
   clients_.emplace_back(std::move(socket), *this);
   clients_.back().hear();  // it has mostly sent its wish by now
 }

@@ -4,6 +4,8 @@
 //   client                                    supervisor
 //   Spawn + CallWish as JSON ───────────────▶ starts a call            or  Replay + name, offset: attaches to a call
 //                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
+//   Go ─────────────────────────────────────▶ only keeps the session awake, as every connection without a call does
+//                                           ◀── Go (it is awake)
 //   Input, EndInput, Resize, Signal ────────▶
 //                                           ◀── Output stream, offset, bytes
 //                                           ◀── Exited (offset: exit code of the client; bytes: the event's data as JSON)
@@ -36,6 +38,7 @@ struct CallWish {
   std::uint64_t wall_ms = 0, memory = 0, pids = 0;  // 0: no limit of its own
   std::string service;                      // of a detached call: its name
   Restart restart = Restart::No;
+  bool keep_awake = false;                  // the session does not fall asleep while it runs
 };
 std::string to_json(const CallWish& wish);
 CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error
@@ -54,6 +57,7 @@ class Control {
 
   void wait_for(std::vector<pollfd>& list) const;
   void ready(const pollfd* list);            ///< the entries that wait_for() added
+  bool busy() const;                         ///< somebody waits for an answer
 
  private:
   class Client;

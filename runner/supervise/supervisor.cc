@@ -15,8 +15,11 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/session/time.h"
 #include "runner/supervise/calls.h"
 #include "runner/supervise/control.h"
+#include "runner/supervise/ports.h"
+#include "runner/supervise/sleep.h"
 #include "runner/supervise/tty.h"
 
 namespace runner::supervise {
@@ -44,7 +47,7 @@ class Foreground : public Listener {
 class Supervisor {
  public:
   Supervisor(const Request& request, const session::Entry& entry, events::Writer& events)
-      : request_(request), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors) {}
+      : request_(request), state_(request.state), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors) {}
 
   Verdict run() {
     announce();
@@ -52,6 +55,8 @@ class Supervisor {
       isolate::Sandbox sandbox = start_sandbox();
       watch_limits(sandbox);
       await_spawned();
+      if (request_.sleep_ms) sleep_.emplace(open_group(), request_.sleep_ms, [this](bool asleep) { tell_sleep(asleep); });
+      ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
       loop(sandbox);
       return end(sandbox);
@@ -95,13 +100,16 @@ class Supervisor {
 
     control_ = std::move(ours);
     options.on_born = [&](pid_t pid) {
-      session::State state = request_.state;
-      state.pid = pid;
-      state.start_time = session::start_time_of(pid);
-      state.started = true;
+      state_.pid = pid;
+      state_.start_time = session::start_time_of(pid);
+      state_.started = true;
       entry_.write_process({request_.plan.process, filters});
-      entry_.write_state(state);
-      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, init_uid(), request_.output_bytes}, events_, notes_);
+      entry_.write_state(state_);
+      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, init_uid(), request_.output_bytes,
+                                    [this] {
+                                      if (sleep_) sleep_->stir();
+                                    }},
+                     events_, notes_);
       // Before PID 1 reads it: the message waits in the socket.
       CallRequest program{request_.plan.process, request_.interactive || request_.keeps_input, request_.raw == nullptr, 0, {}};
       calls_->begin_program(program, &foreground_);
@@ -136,6 +144,13 @@ class Supervisor {
     for (const std::string& file : sandbox.cgroup().event_files())
       if (limits_ && ::inotify_add_watch(limits_.get(), file.c_str(), IN_MODIFY) == -1) asks_ = true;
     v1_oom_ = sandbox.cgroup().v1_oom_event();
+  }
+
+  isolate::Cgroup open_group() const { return isolate::Cgroup::open(request_.plan.cgroup.path, request_.cgroups); }
+
+  void tell_sleep(bool asleep) {
+    state_.asleep_since = asleep ? session::rfc3339_now() : "";
+    entry_.write_state(state_);
   }
 
   uid_t init_uid() const {
@@ -175,7 +190,8 @@ class Supervisor {
 
   int patience() const {
     int least = -1;
-    for (int each : {time_left(), calls_->time_left(), asks_ ? kAskEvery : -1})
+    bool asks = asks_ && !(sleep_ && sleep_->asleep());
+    for (int each : {time_left(), calls_->time_left(), asks ? kAskEvery : -1, sleep_ ? sleep_->time_left() : -1, ports_->time_left()})
       if (each >= 0) least = least < 0 ? each : std::min(least, each);
     return least;
   }
@@ -189,7 +205,8 @@ class Supervisor {
                    {signals_.get(), POLLIN, 0},
                    {limits_.get(), POLLIN, 0},
                    {v1_oom_ ? v1_oom_.get() : -1, POLLIN, 0},
-                   {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0}});
+                   {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0},
+                   {ports_->fd(), POLLIN, 0}});
       std::vector<Output*> outs = outputs();
       for (Output* out : outs) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
       std::size_t clients = wait.size();
@@ -205,6 +222,8 @@ class Supervisor {
       if (wait[1].revents) over_ = true;
       server_->ready(wait.data() + clients);
       calls_->check_deadlines();
+      ports_->check(wait[6].revents);
+      if (sleep_) sleep_->check(server_->busy() || calls_->keep_awake());
       if (time_left() == 0 && !over_) end_program(ending_.fork_bomb ? ending_.fork_bomb : ending_.timed_out);
     }
   }
@@ -282,6 +301,7 @@ class Supervisor {
   }
 
   Verdict end(isolate::Sandbox& sandbox) {
+    sleep_.reset();  // SIGKILL ends a frozen process as well
     // The pid namespace ends with its first process: wait() returns when every process inside is gone.
     sandbox.child().signal(SIGKILL);
     ::unlink(entry_.file("control.sock").c_str());
@@ -323,6 +343,7 @@ class Supervisor {
   }
 
   Verdict fail_setup(const isolate::SetupFailure& f) {
+    sleep_.reset();
     Verdict verdict;
     bool program = f.stage == isolate::Stage::Exec || f.cause.rfind("exec: ", 0) == 0;
     verdict.exit_code = !program ? 125 : f.code == ENOENT ? 127 : 126;
@@ -338,6 +359,7 @@ class Supervisor {
   }
 
   const Request& request_;
+  session::State state_;
   const session::Entry& entry_;
   events::Writer& events_;
   Fd signals_, control_, limits_, v1_oom_;
@@ -345,6 +367,8 @@ class Supervisor {
   std::vector<std::string> notes_;
   std::optional<Calls> calls_;
   std::optional<Control> server_;  // behind what it speaks to
+  std::optional<Sleep> sleep_;
+  std::optional<Ports> ports_;
   Ending ending_;
   Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_, killed_;
   bool asks_ = false, over_ = false, input_open_ = false;

@@ -24,6 +24,7 @@ struct Request {
   std::string init_program;        // path of runner-init
   std::string filter_cache;
   std::uint64_t wall_ms = 0;       // 0: no limit
+  std::uint64_t sleep_ms = 0;      // of quiet, after which the session is frozen until something is asked of it. 0: never
   std::uint64_t output_bytes = 0;  // of stdout and stderr together; more is dropped and counted. 0: no limit
   bool interactive = false;        // the caller's stdin goes in
   bool keeps_input = false;        // an input stays open for who attaches
