@@ -46,6 +46,7 @@ enum class Restart { No, OnFailure, Always };
 struct CallRequest {
   isolate::Process process;
   bool keeps_input = false;
+  bool channel = false;          // descriptor 3, in both directions; the input goes there (isolate/init/protocol.h)
   bool logged = true;            // its output goes into the events
   std::uint64_t wall_ms = 0;     // 0: no limit of its own
   isolate::Limits limits;        // of its own, within the session's

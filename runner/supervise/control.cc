@@ -54,7 +54,7 @@ isolate::Process make_process(const CallWish& wish, const isolate::Process& firs
 
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
-              {"terminal", w.terminal}, {"detached", w.detached}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
+              {"terminal", w.terminal}, {"detached", w.detached}, {"channel", w.channel}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
               {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
@@ -69,6 +69,7 @@ CallWish parse_wish(const std::string& text) {
   j.at("interactive").get_to(w.interactive);
   j.at("terminal").get_to(w.terminal);
   j.at("detached").get_to(w.detached);
+  j.at("channel").get_to(w.channel);
   j.at("rows").get_to(w.rows);
   j.at("columns").get_to(w.columns);
   j.at("wall_ms").get_to(w.wall_ms);
@@ -192,6 +193,8 @@ class Control::Client : public Listener {
     CallRequest request;
     request.process = make_process(wish, first_);
     request.keeps_input = wish.interactive;
+    if (wish.channel && wish.terminal) throw std::runtime_error("a call has a terminal or a channel, not both");
+    request.channel = wish.channel;
     request.wall_ms = wish.wall_ms;
     if (wish.memory) request.limits.memory = request.limits.memory_and_swap = static_cast<std::int64_t>(wish.memory);
     if (wish.pids) request.limits.pids = static_cast<std::int64_t>(wish.pids);
