@@ -80,6 +80,7 @@ class Raw : public code::Audience {
     if (stream != 2 && !bytes.empty()) in_line_ = bytes.back() != '\n';
   }
   std::vector<supervise::Output*> outputs() override { return {&out_, &err_}; }
+  void give_up(const std::string&) { out_.drain(), err_.drain(); }
 
   void finish(const code::CellEnd& end) {
     if (end.done) {
@@ -113,15 +114,22 @@ class Told : public code::Audience {
   void output(std::uint8_t stream, std::string_view bytes) override { streams_[stream == 2 ? 1 : 0]->bytes(bytes); }
   std::vector<supervise::Output*> outputs() override { return {&out_}; }
 
+  // What began as events ends as one, whatever goes wrong.
+  void give_up(const std::string& reason) {
+    if (!call_.empty()) end(events::ToolCallFinished{call_, kTool, false, events::word(events::Result::RunnerError), reason, 0, {}, {}, {}, {}});
+    out_.drain();
+  }
   void finish(const code::CellEnd& end) {
-    if (!call_.empty()) {
-      for (auto& stream : streams_) stream->finish();
-      writer_.write(event_of(end));
-    }
+    if (!call_.empty()) this->end(event_of(end));
     out_.drain();
   }
 
  private:
+  void end(const events::ToolCallFinished& event) {
+    for (auto& stream : streams_) stream->finish();
+    writer_.write(event);
+  }
+
   events::ToolCallFinished event_of(const code::CellEnd& end) const {
     events::ToolCallFinished event{call_, kTool, false, {}, {}, end.ms, {}, {}, {}, {}};
     event.result = end.how == code::How::TimedOut ? events::word(events::Result::Timeout) : "cancelled";
@@ -130,7 +138,7 @@ class Told : public code::Audience {
     if (end.lost) event.reason = "the interpreter has ended: " + end.reason;
     if (end.lost) event.context_lost = true;
     if (!end.done) return event;
-    event.results = events::Json{end.done->results};
+    event.results = events::JsonText{end.done->results};
     event.error = end.done->error;
     if (end.done->dropped) event.dropped = end.done->dropped;
     if (end.how != code::How::Done || end.done->status == code::Status::Interrupted) return event;
@@ -167,13 +175,12 @@ int exit_code_of(const code::CellEnd& end) {
 
 // For people, on stderr.
 void explain(Context& context, const Flags& flags, const code::CellEnd& end) {
-  std::string lost = fmt::format("the context {} is lost, with all that was in it: {}", flags.context, end.reason);
   if (end.how == code::How::TimedOut && end.lost)
-    report_error(context.globals, fmt::format("code: the cell took longer than {} and did not heed its interruption; {}", flags.timeout, lost));
+    report_error(context.globals, fmt::format("code: the cell took longer than {} and did not heed its interruption: the context {} is lost, with all that was in it", flags.timeout, flags.context));
   else if (end.how == code::How::TimedOut)
     report_error(context.globals, fmt::format("code: the cell took longer than {}, and was interrupted", flags.timeout));
   else if (end.lost)
-    report_error(context.globals, "code: " + lost);
+    report_error(context.globals, fmt::format("code: the context {} is lost, with all that was in it: {}", flags.context, end.reason));
   else if (end.how == code::How::Left)
     report_error(context.globals, fmt::format("code: the cell goes on in context {}: --interrupt or --kill end it", flags.context));
   else if (end.done->dropped)
@@ -233,9 +240,14 @@ int run_cell(Context& context, const Place& place, const Flags& flags, const cod
   record.lock();
   Opened opened = open(place, record, flags);
   auto run_before = [&](auto&& audience) {
-    code::CellEnd end = run(opened.connection, cell, audience);
-    audience.finish(end);
-    return end;
+    try {
+      code::CellEnd end = run(opened.connection, cell, audience);
+      audience.finish(end);
+      return end;
+    } catch (const std::exception& error) {
+      audience.give_up(error.what());
+      throw;
+    }
   };
   code::CellEnd end = flags.events ? run_before(Told(place.entry.id(), flags.context, opened.language, opened.fresh)) : run_before(Raw());
   explain(context, flags, end);
@@ -293,8 +305,10 @@ int code_main(Context& context) {
   try {
     return run_cell(context, place, flags, {read_cell(flags, arguments), limit.value_or(0)});
   } catch (const isolate::SetupError& error) {
-    report_error(context.globals, "code: " + sentence(error.failure()));
-    return exit_code_for(error.failure());
+    int code = exit_code_for(error.failure());
+    report_error(context.globals, fmt::format("code: {}{}", sentence(error.failure()),
+                                              code == 127 ? "; cells run in the sandbox's own interpreter, and this sandbox has none" : ""));
+    return code;
   }
 }
 

@@ -53,7 +53,7 @@ class Lines {
   void add(std::string_view bytes);
   std::optional<std::string> next();
   bool too_long() const { return waiting_.size() - at_ > kLongestAnswer; }  ///< a line that does not end
-  void forget() { waiting_.clear(), at_ = 0; }
+  void forget() { waiting_.clear(), at_ = looked_ = 0; }
 
  private:
   std::string waiting_;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -91,7 +92,7 @@ class Run {
     if (!timed_out_) {
       timed_out_ = Clock::now();
       end_.how = How::TimedOut;
-      return interrupt_context(connection_);
+      return send(connection_, Kind::Signal, SIGINT);
     }
     killed_ = true;
     send(connection_, Kind::Forget);
@@ -105,7 +106,7 @@ class Run {
       bool leaves = !began_ || end_.signal != 0;  // before it began, what runs is somebody else's
       end_.signal = number;
       if (leaves) end_.how = How::Left, over_ = true;
-      else interrupt_context(connection_);
+      else send(connection_, Kind::Signal, SIGINT);
     }
   }
 
@@ -205,7 +206,13 @@ Fd begin_context(const std::string& socket, const std::string& context, const La
   return std::move(*connection);
 }
 
-void interrupt_context(const Fd& connection) { send(connection, Kind::Signal, SIGINT); }
+void interrupt_context(const Fd& connection) {
+  send(connection, Kind::Signal, SIGINT);
+  // A supervisor that cannot write to a client drops it with all that it said last: so this end stays open for reading until it has heard that.
+  check(::shutdown(connection.get(), SHUT_WR), "end a conversation");
+  while (isolate::init::receive_frame(connection.get())) {
+  }
+}
 
 void end_context(const Fd& connection) {
   send(connection, Kind::Forget);

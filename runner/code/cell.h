@@ -22,7 +22,7 @@ std::string call_of(const std::string& context);
 std::optional<isolate::sys::Fd> find_context(const std::string& socket, const std::string& context);
 /// Starts an interpreter, gives it its driver, and returns the connection. Throws SetupError when the sandbox has no such program.
 isolate::sys::Fd begin_context(const std::string& socket, const std::string& context, const Language& language);
-/// SIGINT for what runs in it; a context that rests does not notice.
+/// SIGINT for what runs in it; a context that rests does not notice. The connection is at its end then.
 void interrupt_context(const isolate::sys::Fd& connection);
 /// Kills the interpreter and all that it has started; returns when it is gone.
 void end_context(const isolate::sys::Fd& connection);

@@ -12,6 +12,7 @@ const MOST_BYTES = 8 << 20; // of all results of a cell
 const MOST_JSON = 1 << 20; // of one application/json
 const MOST_TEXT = 1 << 20; // of one text/plain
 const MOST_TRACEBACK = 256 << 10;
+const DEEPEST = 90; // lists and objects within each other, in one application/json
 const OURS = /^\s+at .*(runner-driver\.js|evalmachine\.<anonymous>|node:inspector|node:vm|node:internal\/process)/;
 
 class Interrupted extends Error {}
@@ -28,6 +29,9 @@ let results;
 
 const cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most)}\n... (${text.length - most} characters more)`);
 
+// Half a surrogate pair is no JSON to others. JSON.stringify escapes those, and whole pairs never.
+const encode = (value) => JSON.stringify(value).replace(/\\(u(d[89a-f]..)|.)/g, (all, escape, half) => (half ? '\ufffd' : all));
+
 class Results {
   bundles = [];
   bytes = 0;
@@ -39,7 +43,7 @@ class Results {
     const leftOut = {};
     for (let [mime, value] of Object.entries(bundle)) {
       if (mime === 'text/plain' && value.length > MOST_TEXT) [leftOut[mime], value] = [value.length, value.slice(0, MOST_TEXT)];
-      const size = Buffer.byteLength(JSON.stringify([mime, value]));
+      const size = Buffer.byteLength(encode([mime, value]));
       if (this.bytes + size > MOST_BYTES) {
         leftOut[mime] = size;
         continue;
@@ -58,10 +62,16 @@ function isPlain(value) {
   return prototype === Object.prototype || prototype === null;
 }
 
+function isShallow(value, levels = DEEPEST) {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((each) => isShallow(each, levels - 1));
+}
+
 function asJson(value) {
   try {
     const text = JSON.stringify(value);
-    return text.length <= MOST_JSON ? JSON.parse(text) : undefined;
+    const plain = text.length <= MOST_JSON ? JSON.parse(text) : undefined;
+    return isShallow(plain) ? plain : undefined;
   } catch {
     return undefined; // a cycle, a BigInt
   }
@@ -107,11 +117,22 @@ function valueOf({ type, value, unserializableValue, objectId }) {
   return taken;
 }
 
+// `{a: 1}` alone is an object, as in node's own console, and not a block with a label.
+function asExpression(source) {
+  if (!/^\s*\{[^]*\}\s*$/.test(source)) return source;
+  try {
+    new vm.Script(`(${source}\n)`);
+    return `(${source}\n)`;
+  } catch {
+    return source;
+  }
+}
+
 function evaluate(source, name) {
   let settle;
   const answer = new Promise((resolve, reject) => (settle = { resolve, reject }));
   interrupt = () => settle.reject(new Interrupted());
-  const ask = { expression: `${source}\n//# sourceURL=${name}`, replMode: true, awaitPromise: true, objectGroup: name };
+  const ask = { expression: `${asExpression(source)}\n//# sourceURL=${name}`, replMode: true, awaitPromise: true, objectGroup: name };
   interruptible(() => session.post('Runtime.evaluate', ask, (error, said) => (error ? settle.reject(error) : settle.resolve(said))));
   return answer;
 }
@@ -166,7 +187,7 @@ async function answer(line) {
   if (typeof request?.id !== 'string') return;
   const said = 'code' in request ? { done: request.id, ...(await run(request.code)) }
     : { ready: request.id, language: 'javascript', version: process.versions.node, cells };
-  channel.write(JSON.stringify(said) + '\n');
+  channel.write(encode(said) + '\n');
 }
 
 process.exit = (code = 0) => {

@@ -20,6 +20,7 @@ MOST_BYTES = 8 << 20  # of all results of a cell
 MOST_JSON = 1 << 20  # of one application/json
 MOST_TEXT = 1 << 20  # of one text/plain
 MOST_TRACEBACK = 256 << 10
+DEEPEST = 90  # lists and objects within each other, in one application/json
 REPRESENTATIONS = {
     "_repr_html_": "text/html",
     "_repr_markdown_": "text/markdown",
@@ -33,6 +34,11 @@ REPRESENTATIONS = {
 
 def cut(text, most):
     return text if len(text) <= most else text[:most] + f"\n... ({len(text) - most} characters more)"
+
+
+def encode(value):
+    # Half a surrogate pair (a file name that is no UTF-8) is no JSON to others.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Results:
@@ -49,7 +55,7 @@ class Results:
         for mime, value in bundle.items():
             if mime == "text/plain" and len(value) > MOST_TEXT:
                 left_out[mime], value = len(value), value[:MOST_TEXT]
-            size = len(json.dumps([mime, value]))
+            size = len(encode([mime, value]))
             if self.bytes + size > MOST_BYTES:
                 left_out[mime] = size
                 continue
@@ -60,12 +66,24 @@ class Results:
         self.bundles.append(kept)
 
 
+def whole_number(digits):
+    if len(digits) > 300:
+        raise ValueError("no double holds it, and many readers of JSON know nothing larger")
+    return int(digits)
+
+
+def shallow(value, levels=DEEPEST):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(shallow(each, levels - 1) for each in inner)
+
+
 def as_json(value):
     try:
         text = json.dumps(value, allow_nan=False)
+        plain = json.loads(text, parse_int=whole_number) if len(text) <= MOST_JSON else None
     except (TypeError, ValueError, RecursionError):
         return None
-    return json.loads(text) if len(text) <= MOST_JSON else None
+    return plain if shallow(plain) else None
 
 
 def bundle_of(value):
@@ -234,7 +252,7 @@ def answer_all():
             answer = {"done": identity, **context.run(request["code"])}
         else:
             answer = {"ready": identity, "language": "python", "version": sys.version.split()[0], "cells": context.count}
-        channel.sendall(json.dumps(answer).encode() + b"\n")
+        channel.sendall(encode(answer) + b"\n")
 
 
 answer_all()

@@ -204,7 +204,7 @@ struct FileChanged {
 };
 
 /// A value that is JSON already, and well-formed.
-struct Json {
+struct JsonText {
   std::string json;
 };
 
@@ -233,7 +233,7 @@ struct ToolCallFinished {
   bool ok = false;
   std::optional<std::string> result, reason;  // in a word, and when that says too little in a sentence
   std::uint64_t ms = 0;
-  std::optional<Json> results;               // of the tool "code": an array of objects, MIME type to value
+  std::optional<JsonText> results;               // of the tool "code": an array of objects, MIME type to value
   std::optional<std::uint64_t> dropped;       // results beyond the limits
   std::optional<Raised> error;
   std::optional<bool> context_lost;           // what was built up in it is gone

@@ -24,7 +24,7 @@ namespace runner::events {
 
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;
 
 constexpr char kHex[] = "0123456789abcdef";
 
@@ -189,7 +189,7 @@ std::string child_traceparent(std::string_view parent, const Sources& sources) {
 
 /// Collects the fields of an event. Text that is not UTF-8 (an argument, a path) is repaired when it is printed.
 struct Object {
-  OrderedJson json = OrderedJson::object();
+  Json json = Json::object();
 
   template <typename Value>
   void operator()(const char* name, const Value& value) {
@@ -198,7 +198,7 @@ struct Object {
     } else if constexpr (requires { word(value); }) {
       json[name] = word(value);
     } else if constexpr (requires { value.json; }) {
-      json[name] = OrderedJson::parse(value.json);
+      json[name] = Json::parse(value.json);
     } else if constexpr (requires { value.fields(*this); }) {
       Object inner;
       value.fields(inner);
@@ -349,7 +349,7 @@ void Writer::write(const Event& event) {
         Object data;
         it.fields(data);
         begin(it.type);
-        line_ += data.json.dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
+        line_ += data.json.dump(-1, ' ', true, Json::error_handler_t::replace);
       },
       event);
   end();
