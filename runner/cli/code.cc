@@ -23,7 +23,7 @@ constexpr int kTimedOut = 124;
 constexpr const char* kTool = "code";
 
 struct Flags {
-  std::string context = "default", language, timeout, code;
+  std::string context = "default", language, timeout, code, memory, pids;
   bool events = false, list = false, interrupt = false, reset = false, kill = false;
 
   void declare(Options& o) {
@@ -31,6 +31,8 @@ struct Flags {
     o.value("-l,--lang", language, "python or javascript; needed for a context that is not there yet");
     o.value("-c,-e,--code", code, "the cell itself; without it, it comes from FILE or from standard input");
     o.value("--timeout", timeout, "how long the cell may take (30s, 5m): then it is interrupted, and killed when that does not help");
+    o.value("-m,--memory", memory, "of a new context: memory that it may use (512M), within the session's");
+    o.value("--pids-limit", pids, "of a new context: how many processes it may have, within the session's");
     o.flag("--events", events, "print events instead of the cell's own output");
     o.flag("--list", list, "list the contexts that are there");
     o.flag("--interrupt", interrupt, "interrupt the cell that runs in the context");
@@ -200,6 +202,12 @@ const code::Language& language_named(const std::string& name) {
   throw UsageError(fmt::format("code: --lang {}: must be {}", shown(name), code::language_names()));
 }
 
+std::uint64_t limit_of(const char* flag, const std::string& text, std::optional<std::uint64_t> (*parse)(std::string_view)) {
+  std::optional<std::uint64_t> value = text.empty() ? 0 : parse(text);
+  if (!value || (*value == 0 && !text.empty())) throw UsageError(fmt::format("code: {} '{}' is no limit", flag, shown(text)));
+  return *value;
+}
+
 // The context, ready; a new one when it is not there. Its record is locked.
 struct Opened {
   Fd connection;
@@ -210,7 +218,8 @@ struct Opened {
 Opened begin(const Place& place, code::Record& record, const Flags& flags, const std::string& language) {
   const code::Language& chosen = language_named(language);
   record.set_language("");
-  Opened opened{code::begin_context(place.socket, flags.context, chosen), language, true};
+  code::Limits limits{limit_of("--memory", flags.memory, parse_size), limit_of("--pids-limit", flags.pids, parse_whole)};
+  Opened opened{code::begin_context(place.socket, flags.context, chosen, limits), language, true};
   Nobody nobody;
   if (code::CellEnd end = run(opened.connection, {}, nobody); end.lost)
     throw std::runtime_error(fmt::format("code: {} ended before it took a cell: {} (`runner logs` has what it said)", chosen.program, end.reason));
@@ -296,14 +305,13 @@ int code_main(Context& context) {
   if (flags.list + flags.interrupt + flags.reset + flags.kill > 1) throw UsageError("code: --list, --interrupt, --reset and --kill exclude each other");
   if (std::string why = session::why_bad_id(flags.context); !why.empty()) throw UsageError(fmt::format("code: --context {}: {}", shown(flags.context), why));
   if (!flags.language.empty()) language_named(flags.language);
-  std::optional<std::uint64_t> limit = parse_duration(flags.timeout);
-  if (!flags.timeout.empty() && (!limit || *limit == 0)) throw UsageError(fmt::format("code: --timeout '{}' is no duration such as 30s", shown(flags.timeout)));
+  std::uint64_t timeout = limit_of("--timeout", flags.timeout, parse_duration);
 
   Place place = find_place(context, arguments[0]);
   if (flags.list) return list(place);
   if (flags.interrupt || flags.reset || flags.kill) return control(place, flags);
   try {
-    return run_cell(context, place, flags, {read_cell(flags, arguments), limit.value_or(0)});
+    return run_cell(context, place, flags, {read_cell(flags, arguments), timeout});
   } catch (const isolate::SetupError& error) {
     int code = exit_code_for(error.failure());
     report_error(context.globals, fmt::format("code: {}{}", sentence(error.failure()),

@@ -191,8 +191,10 @@ std::optional<Fd> find_context(const std::string& socket, const std::string& con
   return connection;
 }
 
-Fd begin_context(const std::string& socket, const std::string& context, const Language& language) {
+Fd begin_context(const std::string& socket, const std::string& context, const Language& language, const Limits& limits) {
   supervise::CallWish wish;
+  wish.memory = limits.memory;
+  wish.pids = limits.pids;
   wish.argv = language.argv();
   wish.env = language.env;
   wish.detached = wish.interactive = wish.channel = true;

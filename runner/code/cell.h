@@ -20,8 +20,12 @@ std::string call_of(const std::string& context);
 
 /// A connection to a context that runs, at the end of what it has said so far; empty when there is none of that name.
 std::optional<isolate::sys::Fd> find_context(const std::string& socket, const std::string& context);
+/// What a context may take, within the session's limits; 0: no limit of its own.
+struct Limits {
+  std::uint64_t memory = 0, pids = 0;
+};
 /// Starts an interpreter, gives it its driver, and returns the connection. Throws SetupError when the sandbox has no such program.
-isolate::sys::Fd begin_context(const std::string& socket, const std::string& context, const Language& language);
+isolate::sys::Fd begin_context(const std::string& socket, const std::string& context, const Language& language, const Limits& limits);
 /// SIGINT for what runs in it; a context that rests does not notice. The connection is at its end then.
 void interrupt_context(const isolate::sys::Fd& connection);
 /// Kills the interpreter and all that it has started; returns when it is gone.

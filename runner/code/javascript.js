@@ -142,7 +142,8 @@ function describe(error, where) {
   let text = isError ? String(error.stack).split('\n').filter((line) => !OURS.test(line)).join('\n') : util.inspect(error);
   if (isError && error.cause !== undefined) text += `\ncaused by ${util.inspect(error.cause)}`;
   if (where && error instanceof SyntaxError) text = `${where}\n${text}`;
-  if (error?.code === 'ERR_VM_DYNAMIC_IMPORT_CALLBACK_MISSING') text += "\nimport() does not work in a cell: use require(name), or await load(name)";
+  const imports = error?.code === 'ERR_VM_DYNAMIC_IMPORT_CALLBACK_MISSING' || /import statement/.test(text);
+  if (isError && imports) text += '\n(import does not work in a cell: use require(name), or await load(name) for a module)';
   const name = isError ? String(error.name) : typeof error;
   return { name, message: cut(isError ? String(error.message) : text, MOST_TRACEBACK), traceback: cut(text, MOST_TRACEBACK) };
 }

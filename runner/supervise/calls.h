@@ -46,12 +46,12 @@ enum class Restart { No, OnFailure, Always };
 struct CallRequest {
   isolate::Process process;
   bool keeps_input = false;
-  bool channel = false;          // descriptor 3, in both directions; the input goes there (isolate/init/protocol.h)
   bool logged = true;            // its output goes into the events
   std::uint64_t wall_ms = 0;     // 0: no limit of its own
   isolate::Limits limits;        // of its own, within the session's
   std::string service;           // a name for it; letters, digits, '_' and '-'. Empty: "c1", "c2", ...
   Restart restart = Restart::No; // when it has ended; the wait before it doubles from 0.1 s to 10 s
+  bool channel = false;          // descriptor 3, in both directions; the input goes there (isolate/init/protocol.h)
 };
 
 class Calls {

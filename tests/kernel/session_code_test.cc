@@ -63,6 +63,8 @@ TEST_SUITE("session code, python") {
     CHECK(runner({"code", book.box.id, folder / "cell.py"}).out == "'file'\n");
     CHECK(runner({"code", book.box.id, "-"}, {.input = "'dash'"}).out == "'dash'\n");
     CHECK(has(book.code({}, "'\xff'").err, "not UTF-8"));
+    CHECK(book.code({}, {}, {.input = "x = '" + std::string(3 << 20, 'x') + "'\nlen(x)"}).out == "3145728\n");
+    CHECK(has(book.code({}, {}, {.input = std::string(5 << 20, '#')}).err, "at most 4194304 bytes"));
   }
 
   TEST_CASE("both streams arrive, each in order, and before the result") {
@@ -179,6 +181,20 @@ TEST_SUITE("session code, python") {
     CHECK(eventually([] { return run({"pgrep", "-f", "^sleep 68.25"}).out.empty(); }));
     CHECK(has(book.code({"--context", "py"}, "kept").err, "there is no context py any more"));
     CHECK(has(book.python("kept").err, "NameError"));
+  }
+
+  TEST_CASE("a cell that does not heed its interruption is left alone by a second signal, and goes on") {
+    PYTHON_OR_SKIP;
+    Notebook book;
+    book.python("import time");
+    Live stubborn(runner_argv(book.arguments({"--context", "py"}, "print('on')\nfor i in range(10**9):\n    try: time.sleep(60)\n    except KeyboardInterrupt: print('no')")));
+    REQUIRE(stubborn.await("on"));
+    stubborn.signal(SIGINT);
+    REQUIRE(stubborn.await("no"));
+    stubborn.signal(SIGTERM);
+    CHECK(stubborn.wait() == 128 + SIGTERM);
+    CHECK(has(stubborn.err, "goes on in context py"));
+    CHECK(book.code({"--context", "py", "--kill"}).code == 0);
   }
 
   TEST_CASE("contexts are apart, run at once, are listed, reset and killed") {
@@ -371,10 +387,16 @@ TEST_SUITE("session code") {
     wrong({"--context", "py", "-l", "javascript"}, "the context py is python, not javascript");
     wrong({"-l", "perl"}, "--lang perl: must be python or javascript");
     wrong({"--context", "../x", "-l", "python"}, "--context ../x");
-    wrong({"--timeout", "soon"}, "--timeout 'soon' is no duration");
+    wrong({"--timeout", "soon"}, "--timeout 'soon' is no limit");
     wrong({"--list", "--kill"}, "exclude each other");
     wrong({"--context", "none", "--interrupt"}, "there is no context none");
     CHECK(has(runner({"code", "-c", "1", "nobody"}).err, "there is no session nobody"));
+    wrong({"--context", "big", "-l", "python", "-m", "lots"}, "--memory 'lots' is no limit");
+    CHECK(has(runner({"exec", "-d", "--service", "code-py", book.box.id, "--", "cat"}).err, "such names are of `runner code`"));
+    CHECK(runner({"pause", book.box.id}).code == 0);
+    wrong({"--context", "py"}, "is paused, not running");
+    CHECK(runner({"resume", book.box.id}).code == 0);
+    CHECK(book.python("'thawed'").out == "'thawed'\n");
     runner({"kill", book.box.id, "KILL"});
     CHECK(eventually([&] { return book.box.status() == "stopped"; }));
     wrong({"--context", "py"}, "is stopped, not running");
@@ -401,5 +423,18 @@ TEST_SUITE("session code") {
     CHECK(book.code({"--context", "py", "--kill"}).code == 0);
     viewer.wait();
     CHECK(viewer.out == "seen\n");
+  }
+}
+
+// Also in the VM, on cgroup v2.
+TEST_SUITE("limits") {
+  TEST_CASE("a context that meets its own memory limit dies of it, and the session does not") {
+    SKIP_UNLESS(is_root() && has_controller("memory") && have("python3"), "root, the memory controller and /usr/bin/python3");
+    Notebook book;
+    Ran ran = book.python("b = bytearray(200 << 20)", {"-m", "64m", "--events"});
+    CHECK(ran.code == 1);
+    CHECK(finished(ran)["result"] == "oom-kill");
+    CHECK(finished(ran)["context_lost"] == true);
+    CHECK(book.python("len(bytearray(200 << 20))").out == "209715200\n");  // without a limit of its own it has the session's
   }
 }
