@@ -6,12 +6,12 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/cli/code_audience.h"
 #include "runner/cli/sessions.h"
 #include "runner/cli/table.h"
 #include "runner/code/cell.h"
 #include "runner/code/record.h"
 #include "runner/config/units.h"
-#include "runner/supervise/supervisor.h"
 
 namespace runner::cli {
 
@@ -20,7 +20,6 @@ using namespace isolate::sys;
 namespace {
 
 constexpr int kTimedOut = 124;
-constexpr const char* kTool = "code";
 
 struct Flags {
   std::string context = "default", language, timeout, code, memory, pids;
@@ -30,7 +29,8 @@ struct Flags {
     o.value("--context", context, "which interpreter; its variables and imports are kept from cell to cell");
     o.value("-l,--lang", language, "python or javascript; needed for a context that is not there yet");
     o.value("-c,-e,--code", code, "the cell itself; without it, it comes from FILE or from standard input");
-    o.value("--timeout", timeout, "how long the cell may take (30s, 5m): then it is interrupted, and killed when that does not help");
+    o.value("--timeout", timeout,
+            "how long the cell may take (30s, 5m): then it is interrupted, and killed when that does not help");
     o.value("-m,--memory", memory, "of a new context: memory that it may use (512M), within the session's");
     o.value("--pids-limit", pids, "of a new context: how many processes it may have, within the session's");
     o.flag("--events", events, "print events instead of the cell's own output");
@@ -69,92 +69,10 @@ std::string read_cell(const Flags& flags, const std::vector<std::string>& argume
   std::string text = arguments.size() > 1 && arguments[1] != "-" ? read_file(arguments[1], code::kLargestCell)
                      : flags.code.empty()                        ? read_stdin()
                                                                  : flags.code;
-  if (text.size() > code::kLargestCell) throw std::runtime_error(fmt::format("code: a cell has at most {} bytes", code::kLargestCell));
+  if (text.size() > code::kLargestCell)
+    throw std::runtime_error(fmt::format("code: a cell has at most {} bytes", code::kLargestCell));
   return text;
 }
-
-// What the cell prints as it prints it, and the texts of its results behind that.
-class Raw : public code::Audience {
- public:
-  void ready(const code::Ready&) override {}
-  void output(std::uint8_t stream, std::string_view bytes) override {
-    (stream == 2 ? err_ : out_).write(bytes);
-    if (stream != 2 && !bytes.empty()) in_line_ = bytes.back() != '\n';
-  }
-  std::vector<supervise::Output*> outputs() override { return {&out_, &err_}; }
-  void give_up(const std::string&) { out_.drain(), err_.drain(); }
-
-  void finish(const code::CellEnd& end) {
-    if (end.done) {
-      if (in_line_ && !end.done->texts.empty()) out_.write("\n");
-      for (const std::string& text : end.done->texts) out_.write(text + "\n");
-      if (end.done->error) err_.write(end.done->error->traceback + (end.done->error->traceback.ends_with('\n') ? "" : "\n"));
-    }
-    out_.drain();
-    err_.drain();
-  }
-
- private:
-  supervise::Output out_{1}, err_{2};
-  bool in_line_ = false;
-};
-
-// A stream of events of its own.
-class Told : public code::Audience {
- public:
-  Told(const std::string& session, const std::string& context, const std::string& language, bool fresh)
-      : writer_("runner/session/" + session, std::getenv("TRACEPARENT") ? std::getenv("TRACEPARENT") : ""),
-        context_(context), language_(language), fresh_(fresh) {
-    writer_.add(std::make_unique<supervise::OutputSink>(out_));
-  }
-  void ready(const code::Ready& ready) override {
-    call_ = fmt::format("{}-{}", code::call_of(context_), ready.id);
-    streams_[0].emplace(writer_, events::Stream::Stdout, call_);
-    streams_[1].emplace(writer_, events::Stream::Stderr, call_);
-    writer_.write(events::ToolCallStarted{call_, kTool, context_, language_, fresh_});
-  }
-  void output(std::uint8_t stream, std::string_view bytes) override { streams_[stream == 2 ? 1 : 0]->bytes(bytes); }
-  std::vector<supervise::Output*> outputs() override { return {&out_}; }
-
-  // What began as events ends as one, whatever goes wrong.
-  void give_up(const std::string& reason) {
-    if (!call_.empty()) end(events::ToolCallFinished{call_, kTool, false, events::word(events::Result::RunnerError), reason, 0, {}, {}, {}, {}});
-    out_.drain();
-  }
-  void finish(const code::CellEnd& end) {
-    if (!call_.empty()) this->end(event_of(end));
-    out_.drain();
-  }
-
- private:
-  void end(const events::ToolCallFinished& event) {
-    for (auto& stream : streams_) stream->finish();
-    writer_.write(event);
-  }
-
-  events::ToolCallFinished event_of(const code::CellEnd& end) const {
-    events::ToolCallFinished event{call_, kTool, false, {}, {}, end.ms, {}, {}, {}, {}};
-    event.result = end.how == code::How::TimedOut ? events::word(events::Result::Timeout) : "cancelled";
-    if (end.how == code::How::Lost) event.result = end.result;
-    if (end.how == code::How::Left) event.reason = "nobody waits for it any more, and it goes on";
-    if (end.lost) event.reason = "the interpreter has ended: " + end.reason;
-    if (end.lost) event.context_lost = true;
-    if (!end.done) return event;
-    event.results = events::JsonText{end.done->results};
-    event.error = end.done->error;
-    if (end.done->dropped) event.dropped = end.done->dropped;
-    if (end.how != code::How::Done || end.done->status == code::Status::Interrupted) return event;
-    event.ok = end.done->status == code::Status::Ok;
-    event.result = event.ok ? events::word(events::Result::Success) : "exception";
-    return event;
-  }
-
-  supervise::Output out_{1};
-  events::Writer writer_;
-  std::optional<events::StdioSplitter> streams_[2];
-  std::string context_, language_, call_;
-  bool fresh_;
-};
 
 // Only until it is ready.
 class Nobody : public code::Audience {
@@ -166,10 +84,13 @@ class Nobody : public code::Audience {
 
 int exit_code_of(const code::CellEnd& end) {
   switch (end.how) {
-    case code::How::TimedOut: return kTimedOut;
+    case code::How::TimedOut:
+      return kTimedOut;
     case code::How::Lost:
-    case code::How::Left: return end.signal ? 128 + end.signal : 1;
-    case code::How::Done: break;
+    case code::How::Left:
+      return end.signal ? 128 + end.signal : 1;
+    case code::How::Done:
+      break;
   }
   if (end.done->status == code::Status::Interrupted) return 128 + (end.signal ? end.signal : SIGINT);
   return end.done->status == code::Status::Ok ? 0 : 1;
@@ -178,22 +99,30 @@ int exit_code_of(const code::CellEnd& end) {
 // For people, on stderr.
 void explain(Context& context, const Flags& flags, const code::CellEnd& end) {
   if (end.how == code::How::TimedOut && end.lost)
-    report_error(context.globals, fmt::format("code: the cell took longer than {} and did not heed its interruption: the context {} is lost, with all that was in it", flags.timeout, flags.context));
+    report_error(context.globals, fmt::format("code: the cell took longer than {} and did not heed its interruption: "
+                                              "the context {} is lost, with all that was in it",
+                                              flags.timeout, flags.context));
   else if (end.how == code::How::TimedOut)
-    report_error(context.globals, fmt::format("code: the cell took longer than {}, and was interrupted", flags.timeout));
+    report_error(context.globals,
+                 fmt::format("code: the cell took longer than {}, and was interrupted", flags.timeout));
   else if (end.lost)
-    report_error(context.globals, fmt::format("code: the context {} is lost, with all that was in it: {}", flags.context, end.reason));
+    report_error(context.globals,
+                 fmt::format("code: the context {} is lost, with all that was in it: {}", flags.context, end.reason));
   else if (end.how == code::How::Left)
-    report_error(context.globals, fmt::format("code: the cell goes on in context {}: --interrupt or --kill end it", flags.context));
+    report_error(context.globals,
+                 fmt::format("code: the cell goes on in context {}: --interrupt or --kill end it", flags.context));
   else if (end.done->dropped)
-    report_warning(context.globals, fmt::format("code: {} results were beyond the limit, and left out", end.done->dropped));
+    report_warning(context.globals,
+                   fmt::format("code: {} results were beyond the limit, and left out", end.done->dropped));
 }
 
 code::CellEnd run(const Fd& connection, const code::Cell& cell, code::Audience& audience) {
   try {
     return code::run_cell(connection, cell, audience);
   } catch (const code::BadAnswer& error) {
-    throw std::runtime_error(fmt::format("code: the interpreter's answer cannot be read ({}): a cell has meddled with it, and --reset begins anew", error.what()));
+    throw std::runtime_error(fmt::format(
+        "code: the interpreter's answer cannot be read ({}): a cell has meddled with it, and --reset begins anew",
+        error.what()));
   }
 }
 
@@ -202,9 +131,11 @@ const code::Language& language_named(const std::string& name) {
   throw UsageError(fmt::format("code: --lang {}: must be {}", shown(name), code::language_names()));
 }
 
-std::uint64_t limit_of(const char* flag, const std::string& text, std::optional<std::uint64_t> (*parse)(std::string_view)) {
+std::uint64_t limit_of(const char* flag, const std::string& text,
+                       std::optional<std::uint64_t> (*parse)(std::string_view)) {
   std::optional<std::uint64_t> value = text.empty() ? 0 : parse(text);
-  if (!value || (*value == 0 && !text.empty())) throw UsageError(fmt::format("code: {} '{}' is no limit", flag, shown(text)));
+  if (!value || (*value == 0 && !text.empty()))
+    throw UsageError(fmt::format("code: {} '{}' is no limit", flag, shown(text)));
   return *value;
 }
 
@@ -218,11 +149,13 @@ struct Opened {
 Opened begin(const Place& place, code::Record& record, const Flags& flags, const std::string& language) {
   const code::Language& chosen = language_named(language);
   record.set_language("");
-  code::Limits limits{limit_of("--memory", flags.memory, parse_size), limit_of("--pids-limit", flags.pids, parse_whole)};
+  code::Limits limits{limit_of("--memory", flags.memory, parse_size),
+                      limit_of("--pids-limit", flags.pids, parse_whole)};
   Opened opened{code::begin_context(place.socket, flags.context, chosen, limits), language, true};
   Nobody nobody;
   if (code::CellEnd end = run(opened.connection, {}, nobody); end.lost)
-    throw std::runtime_error(fmt::format("code: {} ended before it took a cell: {} (`runner logs` has what it said)", chosen.program, end.reason));
+    throw std::runtime_error(fmt::format("code: {} ended before it took a cell: {} (`runner logs` has what it said)",
+                                         chosen.program, end.reason));
   else if (end.how == code::How::Left)
     throw std::runtime_error("code: interrupted before the context was ready");
   record.set_language(language);
@@ -237,7 +170,8 @@ Opened open(const Place& place, code::Record& record, const Flags& flags) {
     connection.reset();
   }
   if (!connection && flags.language.empty())
-    throw UsageError(fmt::format("code: there is no context {}{}: --lang {} begins one", flags.context, language.empty() ? "" : " any more", code::language_names()));
+    throw UsageError(fmt::format("code: there is no context {}{}: --lang {} begins one", flags.context,
+                                 language.empty() ? "" : " any more", code::language_names()));
   if (!connection) return begin(place, record, flags, flags.language);
   if (!flags.language.empty() && flags.language != language)
     throw UsageError(fmt::format("code: the context {} is {}, not {}", flags.context, language, shown(flags.language)));
@@ -258,7 +192,9 @@ int run_cell(Context& context, const Place& place, const Flags& flags, const cod
       throw;
     }
   };
-  code::CellEnd end = flags.events ? run_before(Told(place.entry.id(), flags.context, opened.language, opened.fresh)) : run_before(Raw());
+  code::CellEnd end = flags.events
+                          ? run_before(ToldCell(place.entry.id(), flags.context, opened.language, opened.fresh))
+                          : run_before(RawCell());
   explain(context, flags, end);
   return exit_code_of(end);
 }
@@ -279,7 +215,9 @@ int list(const Place& place) {
 
 int control(const Place& place, const Flags& flags) {
   std::optional<Fd> connection = code::find_context(place.socket, flags.context);
-  if (!connection) throw std::runtime_error(fmt::format("code: there is no context {} in session {}", flags.context, place.entry.id()));
+  if (!connection)
+    throw std::runtime_error(
+        fmt::format("code: there is no context {} in session {}", flags.context, place.entry.id()));
   if (flags.interrupt) {
     code::interrupt_context(*connection);
     return 0;
@@ -300,10 +238,13 @@ int code_main(Context& context) {
   Options options("code", "Run a cell in an interpreter that remembers: runner code [flags] ID [FILE|-]");
   flags.declare(options);
   std::vector<std::string> arguments = context.parse(options);
-  if (arguments.empty() || arguments.size() > 2) throw UsageError("code: takes the ID of a session, and perhaps a FILE (- is standard input)");
+  if (arguments.empty() || arguments.size() > 2)
+    throw UsageError("code: takes the ID of a session, and perhaps a FILE (- is standard input)");
   if (arguments.size() == 2 && !flags.code.empty()) throw UsageError("code: takes FILE or -c, not both");
-  if (flags.list + flags.interrupt + flags.reset + flags.kill > 1) throw UsageError("code: --list, --interrupt, --reset and --kill exclude each other");
-  if (std::string why = session::why_bad_id(flags.context); !why.empty()) throw UsageError(fmt::format("code: --context {}: {}", shown(flags.context), why));
+  if (flags.list + flags.interrupt + flags.reset + flags.kill > 1)
+    throw UsageError("code: --list, --interrupt, --reset and --kill exclude each other");
+  if (std::string why = session::why_bad_id(flags.context); !why.empty())
+    throw UsageError(fmt::format("code: --context {}: {}", shown(flags.context), why));
   if (!flags.language.empty()) language_named(flags.language);
   std::uint64_t timeout = limit_of("--timeout", flags.timeout, parse_duration);
 
@@ -314,8 +255,10 @@ int code_main(Context& context) {
     return run_cell(context, place, flags, {read_cell(flags, arguments), timeout});
   } catch (const isolate::SetupError& error) {
     int code = exit_code_for(error.failure());
-    report_error(context.globals, fmt::format("code: {}{}", sentence(error.failure()),
-                                              code == 127 ? "; cells run in the sandbox's own interpreter, and this sandbox has none" : ""));
+    report_error(
+        context.globals,
+        fmt::format("code: {}{}", sentence(error.failure()),
+                    code == 127 ? "; cells run in the sandbox's own interpreter, and this sandbox has none" : ""));
     return code;
   }
 }

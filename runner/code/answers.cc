@@ -13,8 +13,10 @@ namespace {
 json parse_json(std::string_view line) {
   // Writing and destroying a value recurse: what is deeper than this is refused while it is read.
   auto within_limits = [values = std::size_t{0}](int depth, json::parse_event_t, json&) mutable {
-    if (depth > kDeepest) throw BadAnswer(fmt::format("lists or objects more than {} deep within each other", kDeepest));
-    if (++values > 2 * kMostValues) throw BadAnswer(fmt::format("more than {} values", kMostValues));  // a list or object counts twice
+    if (depth > kDeepest)
+      throw BadAnswer(fmt::format("lists or objects more than {} deep within each other", kDeepest));
+    if (++values > 2 * kMostValues)
+      throw BadAnswer(fmt::format("more than {} values", kMostValues));  // a list or object counts twice
     return true;
   };
   try {
@@ -36,10 +38,13 @@ std::uint64_t number_of(const json& object, const char* name) {
   return at->get<std::uint64_t>();
 }
 
-bool holds_json(const std::string& mime) { return mime == "application/json" || mime.ends_with("+json") || mime == "truncated"; }
+bool holds_json(const std::string& mime) {
+  return mime == "application/json" || mime.ends_with("+json") || mime == "truncated";
+}
 
 void read_results(const json& list, Done& done) {
-  if (!list.is_array() || list.size() > kMostResults) throw BadAnswer(fmt::format("no list of at most {} results", kMostResults));
+  if (!list.is_array() || list.size() > kMostResults)
+    throw BadAnswer(fmt::format("no list of at most {} results", kMostResults));
   for (const json& bundle : list) {
     if (!bundle.is_object()) throw BadAnswer("a result that is no MIME bundle");
     for (const auto& [mime, value] : bundle.items())
@@ -64,7 +69,8 @@ Done read_done(const json& object) {
   read_results(object.contains("results") ? object["results"] : json(), done);
   if (auto error = object.find("error"); error != object.end())
     done.error = events::Raised{text_of(*error, "name"), text_of(*error, "message"), text_of(*error, "traceback")};
-  if ((done.status == Status::Ok) == done.error.has_value()) throw BadAnswer("a status that its error does not go with");
+  if ((done.status == Status::Ok) == done.error.has_value())
+    throw BadAnswer("a status that its error does not go with");
   return done;
 }
 
@@ -74,7 +80,8 @@ Answer parse_answer(std::string_view line) {
   json object = parse_json(line);
   if (object.is_object() && object.contains("done")) return read_done(object);
   if (object.is_object() && object.contains("ready"))
-    return Ready{text_of(object, "ready"), text_of(object, "language"), text_of(object, "version"), number_of(object, "cells")};
+    return Ready{text_of(object, "ready"), text_of(object, "language"), text_of(object, "version"),
+                 number_of(object, "cells")};
   throw BadAnswer("neither 'ready' nor 'done'");
 }
 

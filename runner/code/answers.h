@@ -17,7 +17,7 @@ namespace runner::code {
 constexpr std::size_t kLongestAnswer = 16u << 20;  // bytes; the drivers keep what a cell displays below 8 MiB
 constexpr int kDeepest = 100;                      // lists and objects within each other
 constexpr std::size_t kMostResults = 256;
-constexpr std::size_t kMostValues = 5'000'000;      // in one answer: an empty list takes three bytes there, and fifty here
+constexpr std::size_t kMostValues = 5'000'000;  // in one answer: an empty list takes three bytes there, and fifty here
 
 struct BadAnswer : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -26,7 +26,7 @@ struct BadAnswer : std::runtime_error {
 /// It has done all that it was asked before, and takes a cell.
 struct Ready {
   std::string id, language, version;
-  std::uint64_t cells = 0;             // that ran in this context
+  std::uint64_t cells = 0;  // that ran in this context
   bool operator==(const Ready&) const = default;
 };
 
@@ -36,9 +36,9 @@ enum class Status { Ok, Error, Interrupted };
 struct Done {
   std::string id;
   Status status = Status::Ok;
-  std::string results;                 // a JSON array of MIME bundles, each an object of MIME type to value
-  std::vector<std::string> texts;      // their text/plain
-  std::uint64_t dropped = 0;           // results beyond the limits
+  std::string results;             // a JSON array of MIME bundles, each an object of MIME type to value
+  std::vector<std::string> texts;  // their text/plain
+  std::uint64_t dropped = 0;       // results beyond the limits
   std::optional<events::Raised> error;
 };
 
@@ -57,7 +57,7 @@ class Lines {
 
  private:
   std::string waiting_;
-  std::size_t at_ = 0, looked_ = 0;    // up to where lines were taken, and a newline was looked for
+  std::size_t at_ = 0, looked_ = 0;  // up to where lines were taken, and a newline was looked for
 };
 
 }  // namespace runner::code

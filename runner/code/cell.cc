@@ -50,7 +50,11 @@ void say(const Fd& connection, std::string_view text) {
 class Run {
  public:
   Run(const Fd& connection, const Cell& cell, Audience& audience)
-      : connection_(connection), cell_(cell), audience_(audience), id_(fresh_id()), signals_(supervise::catch_signals()) {
+      : connection_(connection),
+        cell_(cell),
+        audience_(audience),
+        id_(fresh_id()),
+        signals_(supervise::catch_signals()) {
     if (cell.source) request_ = request_of(*cell.source);
   }
 
@@ -85,7 +89,8 @@ class Run {
 
   int time_left() const {
     if (killed_ || !began_ || !cell_.timeout_ms) return -1;
-    return timed_out_ ? supervise::milliseconds_left(*timed_out_, kGrace) : supervise::milliseconds_left(*began_, cell_.timeout_ms);
+    return timed_out_ ? supervise::milliseconds_left(*timed_out_, kGrace)
+                      : supervise::milliseconds_left(*began_, cell_.timeout_ms);
   }
 
   void out_of_time() {
@@ -105,8 +110,10 @@ class Run {
       if (number == SIGCHLD || number == SIGWINCH || number == SIGCONT) continue;
       bool leaves = !began_ || end_.signal != 0;  // before it began, what runs is somebody else's
       end_.signal = number;
-      if (leaves) end_.how = How::Left, over_ = true;
-      else send(connection_, Kind::Signal, SIGINT);
+      if (leaves)
+        end_.how = How::Left, over_ = true;
+      else
+        send(connection_, Kind::Signal, SIGINT);
     }
   }
 
@@ -124,7 +131,8 @@ class Run {
     if (frame->kind == Kind::Exited) return lost(frame->bytes);
     if (frame->kind != Kind::Output) return;
     if (frame->stream != isolate::init::kChannelStream) {
-      if (began_) audience_.output(frame->stream, frame->bytes);  // before: of what ran earlier, and in the session's log
+      if (began_)
+        audience_.output(frame->stream, frame->bytes);  // before: of what ran earlier, and in the session's log
       return;
     }
     lines_.add(frame->bytes);
@@ -191,7 +199,8 @@ std::optional<Fd> find_context(const std::string& socket, const std::string& con
   return connection;
 }
 
-Fd begin_context(const std::string& socket, const std::string& context, const Language& language, const Limits& limits) {
+Fd begin_context(const std::string& socket, const std::string& context, const Language& language,
+                 const Limits& limits) {
   supervise::CallWish wish;
   wish.memory = limits.memory;
   wish.pids = limits.pids;
@@ -222,6 +231,8 @@ void end_context(const Fd& connection) {
     if (frame->kind == Kind::Exited) return;
 }
 
-CellEnd run_cell(const Fd& connection, const Cell& cell, Audience& audience) { return Run(connection, cell, audience).run(); }
+CellEnd run_cell(const Fd& connection, const Cell& cell, Audience& audience) {
+  return Run(connection, cell, audience).run();
+}
 
 }  // namespace runner::code

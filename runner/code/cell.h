@@ -25,7 +25,8 @@ struct Limits {
   std::uint64_t memory = 0, pids = 0;
 };
 /// Starts an interpreter, gives it its driver, and returns the connection. Throws SetupError when the sandbox has no such program.
-isolate::sys::Fd begin_context(const std::string& socket, const std::string& context, const Language& language, const Limits& limits);
+isolate::sys::Fd begin_context(const std::string& socket, const std::string& context, const Language& language,
+                               const Limits& limits);
 /// SIGINT for what runs in it; a context that rests does not notice. The connection is at its end then.
 void interrupt_context(const isolate::sys::Fd& connection);
 /// Kills the interpreter and all that it has started; returns when it is gone.
@@ -35,8 +36,8 @@ void end_context(const isolate::sys::Fd& connection);
 class Audience {
  public:
   virtual ~Audience() = default;
-  virtual void ready(const Ready& ready) = 0;                                 ///< it begins
-  virtual void output(std::uint8_t stream, std::string_view bytes) = 0;      ///< 1: stdout, 2: stderr
+  virtual void ready(const Ready& ready) = 0;                            ///< it begins
+  virtual void output(std::uint8_t stream, std::string_view bytes) = 0;  ///< 1: stdout, 2: stderr
   /// Where that goes in the end: when one is full, the cell waits.
   virtual std::vector<supervise::Output*> outputs() = 0;
 };
@@ -45,16 +46,17 @@ enum class How { Done, TimedOut, Lost, Left };
 
 struct CellEnd {
   How how = How::Done;
-  std::optional<Done> done;      // also of one that timed out, when its interruption sufficed
-  bool lost = false;             // the context is gone
-  int signal = 0;                // of ours, that interrupted it
-  std::string result, reason;    // of the interpreter when it is gone: a word of session.ended, and a sentence
-  std::uint64_t ms = 0;          // from its beginning
+  std::optional<Done> done;    // also of one that timed out, when its interruption sufficed
+  bool lost = false;           // the context is gone
+  int signal = 0;              // of ours, that interrupted it
+  std::string result, reason;  // of the interpreter when it is gone: a word of session.ended, and a sentence
+  std::uint64_t ms = 0;        // from its beginning
 };
 
 struct Cell {
   std::optional<std::string> source;  // UTF-8; empty: only until the context is ready
-  std::uint64_t timeout_ms = 0;  // 0: none. Counted from its beginning; then it is interrupted, and killed when that does not help
+  std::uint64_t timeout_ms =
+      0;  // 0: none. Counted from its beginning; then it is interrupted, and killed when that does not help
 };
 
 constexpr std::size_t kLargestCell = 4u << 20;

@@ -9,9 +9,9 @@ namespace runner::code {
 
 struct Language {
   const char* name;
-  const char* program;                 // looked up in the PATH of the sandbox
-  const char* flag;                    // behind which it takes a program as an argument
-  const char* boot;                    // that program: reads the driver from descriptor 3
+  const char* program;  // looked up in the PATH of the sandbox
+  const char* flag;     // behind which it takes a program as an argument
+  const char* boot;     // that program: reads the driver from descriptor 3
   const char* driver;
   std::vector<std::string> env;
 

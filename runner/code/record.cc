@@ -18,7 +18,8 @@ constexpr std::string_view kPrefix = "code-";
 }  // namespace
 
 Record::Record(const std::string& entry, const std::string& context)
-    : path_(fmt::format("{}/{}{}", entry, kPrefix, context)), file_(open_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) {}
+    : path_(fmt::format("{}/{}{}", entry, kPrefix, context)),
+      file_(open_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) {}
 
 void Record::lock() { check(::flock(file_.get(), LOCK_EX), "lock {}", path_); }
 

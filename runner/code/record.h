@@ -14,8 +14,8 @@ class Record {
   /// Makes the file if there is none. `entry` is the session's directory.
   Record(const std::string& entry, const std::string& context);
 
-  void lock();                         ///< waits for those who came before
-  bool busy() const;                   ///< whether somebody holds it
+  void lock();        ///< waits for those who came before
+  bool busy() const;  ///< whether somebody holds it
   std::string language() const;
   void set_language(const std::string& language);
 

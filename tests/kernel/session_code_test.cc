@@ -251,9 +251,10 @@ TEST_SUITE("session code, python") {
     for (const char* said : {"b'garbage\\n'", "b'{\"done\":\"x\"}\\n'", "b'[' * 100000 + b'\\n'", "b'\\xff\\x00\\n'", "b'x' * (20 << 20)",
                              "b'{\"ready\":\"x\",\"language\":\"python\",\"version\":\"\",\"cells\":0}\\n'"}) {
       Ran ran = book.python(fmt::format("import os, stat\nfor fd in range(3, 1000):\n    try:\n        if stat.S_ISSOCK(os.fstat(fd).st_mode):\n"
-                                        "            data = {}\n            while data: data = data[os.write(fd, data):]\n    except OSError: pass", said));
+                                        "            data = {}\n            while data: data = data[os.write(fd, data):]\n    except OSError: pass", said), {"--events"});
       CHECK(ran.code == 125);
       CHECK(has(ran.err, "answer cannot be read"));
+      CHECK(finished(ran)["result"] == "runner-error");
       ran = book.python("1", {"--events"});  // and what comes behind it is none of the next cell's business
       CHECK(finished(ran)["results"][0]["text/plain"] == "1");
       CHECK(book.code({"--context", "py", "--reset"}).code == 0);
