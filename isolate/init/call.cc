@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,7 +36,26 @@ Pipe input_pipe() {
   return {std::move(read), std::move(write)};
 }
 
-[[noreturn]] void become_workload(const SpawnRequest& request, const int (&stdio)[3], TerminalPair terminal, Link link) noexcept {
+struct Channel {
+  Fd ours, theirs;
+};
+Channel make_channel() {
+  int ends[2];
+  check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "make a channel");
+  Channel channel{Fd(ends[0]), Fd(ends[1])};
+  check(::fcntl(ends[0], F_SETFL, O_NONBLOCK), "use a channel without blocking");
+  return channel;
+}
+
+std::size_t waiting_in(int fd) {
+  int count = 0;
+  return ::ioctl(fd, FIONREAD, &count) == -1 ? 0 : static_cast<std::size_t>(count);
+}
+
+// Its standard descriptors, and the channel; -1: none of ours.
+using Given = int[4];
+
+[[noreturn]] void become_workload(const SpawnRequest& request, const Given& given, TerminalPair terminal, Link link) noexcept {
   Stage stage = Stage::Start;
   const Process& process = request.process;
   try {
@@ -43,8 +63,8 @@ Pipe input_pipe() {
     stage = Stage::Terminal;
     reset_signals();
     ::umask(022);
-    for (int i = 0; i < 3; ++i)
-      if (stdio[i] >= 0) check(::dup2(stdio[i], i), "set standard descriptor {}", i);
+    for (int i = 0; i < 4; ++i)
+      if (given[i] >= 0) check(::dup2(given[i], i), "set descriptor {}", i);  // 3 was the control socket, which is no business of its
     ::setsid();
     if (terminal.slave) take_terminal(terminal.slave.get());
 
@@ -56,7 +76,7 @@ Pipe input_pipe() {
     std::string program = find_program(process.argv, process.env);
 
     stage = Stage::Seccomp;
-    close_from(3, {link.fd()});
+    close_from(given[kChannelStream] >= 0 ? kChannelStream + 1 : 3, {link.fd()});
     for (const Filter& filter : request.filters) load_filter(filter);  // last: it may forbid everything above
 
     stage = Stage::Exec;
@@ -74,23 +94,32 @@ Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags
   auto [ours, theirs] = Link::make();
   TerminalPair terminal;
   Pipe in, out, err;
+  Channel channel;
   if (request.process.terminal) {
     terminal = open_terminal(open_dir("/").get(), *request.process.terminal, request.process.uid);
     master_ = std::move(terminal.master);
     check(::fcntl(master_.get(), F_SETFL, O_NONBLOCK), "use a terminal without blocking");
     streams_.push_back({1, Fd(), Ring(kTerminalRing)});
   } else {
-    in = input_pipe(), out = output_pipe(), err = output_pipe();
+    out = output_pipe(), err = output_pipe();
     streams_.push_back({1, std::move(out.read), Ring(kPipeRing)});
     streams_.push_back({2, std::move(err.read), Ring(kPipeRing)});
-    if (flags & kKeepInput) in_ = std::move(in.write);
-    in.write.close();
+    if (flags & kChannel) {
+      in.read = open_file("/dev/null", O_RDONLY);
+      channel = make_channel();
+      in_ = Fd(check(::fcntl(channel.ours.get(), F_DUPFD_CLOEXEC, 0), "keep a channel"));
+      streams_.push_back({kChannelStream, std::move(channel.ours), Ring(kPipeRing)});
+    } else {
+      in = input_pipe();
+      if (flags & kKeepInput) in_ = std::move(in.write);
+      in.write.close();
+    }
   }
   Child child = clone_process(0, cgroup);
   if (child.pid() == 0) {
     ours.close();
-    int stdio[3] = {in.read.get(), out.write.get(), err.write.get()};
-    become_workload(request, stdio, std::move(terminal), std::move(theirs));
+    Given given = {in.read.get(), out.write.get(), err.write.get(), channel.theirs.get()};
+    become_workload(request, given, std::move(terminal), std::move(theirs));
   }
   pidfd_ = Fd(check(::fcntl(child.pidfd(), F_DUPFD_CLOEXEC, 0), "keep a pidfd"));
   link_ = std::move(ours);
@@ -125,8 +154,10 @@ void Call::resize(std::uint64_t size) {
   if (master_) ::ioctl(master_.get(), TIOCSWINSZ, &now);
 }
 
+// An interpreter is interrupted as from a terminal: with what it has started and waits for.
 void Call::signal(int number) const {
-  if (pid_ > 0) ::kill(pid_, number);
+  if (pid_ <= 0) return;
+  if (!(flags_ & kChannel) || ::kill(-pid_, number) == -1) ::kill(pid_, number);  // before its setsid it has no group
 }
 
 void Call::acknowledge(std::uint8_t stream, std::uint64_t offset) {
@@ -148,15 +179,12 @@ void Call::reaped(const Exit& exit) {
   pid_ = 0;
   in_.close();
   // What it wrote is in the pipe; a child of its that lives on may fill that again and again, and is not waited for.
-  for (Stream& stream : streams_) {
-    int count = 0;
-    if (::ioctl(descriptor(stream), FIONREAD, &count) == -1) count = 0;
-    stream.left = static_cast<std::size_t>(count);
-  }
+  for (Stream& stream : streams_) stream.left = waiting_in(descriptor(stream));
 }
 
 bool Call::wants(const Stream& stream) const {
   if (stream.ended || descriptor(stream) < 0) return false;
+  if (stream.number == kChannelStream && owing_) return false;  // it is read once the others have been
   return stream.ring.end() - stream.acknowledged < stream.ring.capacity();
 }
 
@@ -172,7 +200,7 @@ void Call::ready(const pollfd* list) {
   if (list[0].revents) hear_link();
   if (list[1].revents || (input_ended_ && input_.empty())) write_input();
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    if (list[2 + i].revents) read(streams_[i]);
+    if (list[2 + i].revents || (owing_ && streams_[i].number == kChannelStream)) read_in_order(streams_[i]);
 }
 
 void Call::hear_link() {
@@ -193,6 +221,8 @@ void Call::read(Stream& stream) {
   auto [to, room] = stream.ring.room(stream.acknowledged);
   if (room == 0) return;
   ssize_t got = ::read(descriptor(stream), to, room);
+  // Fewer than were owed: a pipe can be opened again by those who have it, and read.
+  stream.owed = got > 0 ? stream.owed - std::min(stream.owed, static_cast<std::size_t>(got)) : 0;
   if (got == -1 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     stream.ended = true;                          // EIO is how a terminal says it
@@ -203,6 +233,23 @@ void Call::read(Stream& stream) {
   auto count = static_cast<std::size_t>(got);
   if (stream.left) count = std::min(count, *stream.left), *stream.left -= count;
   stream.ring.added(count);
+}
+
+// Two pipes and a socket keep no order among each other, and an answer on the channel means: that was all I printed. So what lies in
+// the pipes when the channel becomes readable is read first, as the rings find room for it. It is counted once: a child that prints for
+// ever must not hold up the answer.
+void Call::read_in_order(Stream& stream) {
+  if (stream.number != kChannelStream) return read(stream);
+  bool first = !std::exchange(owing_, true), owed = false;
+  for (Stream& before : streams_) {
+    if (before.number == kChannelStream) continue;
+    if (first && !before.ended) before.owed = waiting_in(descriptor(before));
+    while (before.owed > 0 && wants(before)) read(before);
+    owed = owed || before.owed > 0;
+  }
+  if (owed) return;
+  owing_ = false;
+  read(stream);
 }
 
 void Call::write_input() {
@@ -233,7 +280,8 @@ bool Call::send_again(const Stream& stream) {
 void Call::pump() {
   bool all_done = exit_ && link_.fd() < 0;
   for (Stream& stream : streams_) {
-    if (exit_ && stream.left && *stream.left > 0 && wants(stream)) read(stream);
+    bool held = owing_ && stream.number == kChannelStream;
+    if (exit_ && stream.left && *stream.left > 0 && (held || wants(stream))) read_in_order(stream);
     if (!send_again(stream)) return;
     while (stream.sent < stream.ring.end()) {
       std::string_view piece = stream.ring.piece(stream.sent, kLargestPiece);

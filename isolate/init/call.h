@@ -51,6 +51,7 @@ class Call {
     std::uint64_t sent = 0, acknowledged = 0;
     bool ended = false;
     std::optional<std::size_t> left;     // once the process has ended: bytes of its own that are still in the pipe
+    std::size_t owed = 0;                // bytes that were in the pipe when the channel was last ready: they come before what it says
     bool done() const { return (ended || left == 0u) && sent == ring.end(); }
   };
   struct Again {
@@ -62,6 +63,7 @@ class Call {
   int descriptor(const Stream& stream) const { return stream.own ? stream.own.get() : master_.get(); }
   bool wants(const Stream& stream) const;
   void read(Stream& stream);
+  void read_in_order(Stream& stream);
   void write_input();
   void hear_link();
   bool send_again(const Stream& stream);
@@ -80,7 +82,7 @@ class Call {
   std::string input_, failure_;
   std::uint64_t input_written_ = 0;
   std::optional<sys::Exit> exit_;
-  bool input_ended_ = false, started_ = false, told_ = false;
+  bool input_ended_ = false, started_ = false, told_ = false, owing_ = false;
 };
 
 }  // namespace isolate::init

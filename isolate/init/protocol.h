@@ -18,6 +18,9 @@
 //   Forget N ──────────────────────────▶
 //   (closed) ──────────────────────────▶ kills everything and ends
 //
+// A call with a channel has a socket as descriptor 3, and nothing as stdin: Input goes there, and what it says there is stream 3, behind all
+// that it printed before. So a program can tell its supervisor something that its own output, and its children's, cannot be mistaken for.
+//
 // Offsets make a lost connection harmless: whoever connects again asks from where it was. The request lies in a memory file, since
 // arguments and environment may be larger than a message.
 #pragma once
@@ -42,14 +45,16 @@ enum class Kind : std::uint8_t {
   Born, Started, Failed, Output, Exited, Replayed, Again,                      // from it
 };
 
-constexpr std::uint8_t kAwaitGo = 1, kKeepInput = 2, kLast = 4;  // of Spawn, in `stream`; kLast: PID 1 ends with this call
+constexpr std::uint8_t kAwaitGo = 1, kKeepInput = 2, kLast = 4, kChannel = 8;  // of Spawn, in `stream`; kLast: PID 1 ends with this call
 constexpr std::size_t kLargestPiece = 60 << 10;                  // bytes in one Output or Input
 constexpr std::size_t kPipeRing = 256 << 10;                     // of a pipe: what may be under way
 constexpr std::size_t kTerminalRing = 1 << 20;                   // of a terminal: what a later viewer can see again
 
+constexpr std::uint8_t kChannelStream = 3;                         // and the descriptor that the program finds it at
+
 struct Frame {
   Kind kind = Kind::Spawn;
-  std::uint8_t stream = 0;   // 0 stdin, 1 stdout or the terminal, 2 stderr
+  std::uint8_t stream = 0;   // 0 stdin, 1 stdout or the terminal, 2 stderr, 3 the channel
   std::uint32_t call = 0;
   std::uint64_t offset = 0;
   std::string bytes;

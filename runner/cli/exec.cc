@@ -164,6 +164,7 @@ supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::strin
   if (!flags.service.empty() && !flags.detach) throw UsageError("exec: --service is for a command that runs in the background: give -d");
   if (flags.service.empty() && !flags.restart.empty()) throw UsageError("exec: --restart is for a service: give --service NAME");
   if (!session::why_bad_id(flags.service).empty() && !flags.service.empty()) throw UsageError(fmt::format("exec: --service {}: {}", flags.service, session::why_bad_id(flags.service)));
+  if (flags.service.rfind("code-", 0) == 0) throw UsageError(fmt::format("exec: --service {}: such names are of `runner code`", flags.service));
   return wish;
 }
 

@@ -34,6 +34,7 @@ constexpr Verb kVerbs[] = {
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
+    {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
     {"cp", cp_main, "copy files into a session or container, or out of it"},
     {"watch", watch_main, "print changes of files in a session as events"},
     {"expose", expose_main, "relay a socket of the host to a port inside a session"},

@@ -217,8 +217,50 @@ struct FileChanged {
   }
 };
 
+/// A value that is JSON already, and well-formed.
+struct JsonText {
+  std::string json;
+};
+
+struct ToolCallStarted {
+  static constexpr const char* type = "tool.call.started";
+  std::string call, tool;
+  std::optional<std::string> context, language;  // of the tool "code": where a cell runs
+  std::optional<bool> fresh;                     // whether that context began with it
+
+  void fields(auto& out) const {
+    out("call", call); out("tool", tool); out("context", context); out("language", language); out("fresh", fresh);
+  }
+};
+
+/// What a program raised that nobody caught.
+struct Raised {
+  std::string name, message, traceback;
+  void fields(auto& out) const {
+    out("name", name); out("message", message); out("traceback", traceback);
+  }
+};
+
+struct ToolCallFinished {
+  static constexpr const char* type = "tool.call.finished";
+  std::string call, tool;
+  bool ok = false;
+  std::optional<std::string> result, reason;  // in a word, and when that says too little in a sentence
+  std::uint64_t ms = 0;
+  std::optional<JsonText> results;               // of the tool "code": an array of objects, MIME type to value
+  std::optional<std::uint64_t> dropped;       // results beyond the limits
+  std::optional<Raised> error;
+  std::optional<bool> context_lost;           // what was built up in it is gone
+
+  void fields(auto& out) const {
+    out("call", call); out("tool", tool); out("ok", ok); out("result", result); out("reason", reason); out("ms", ms);
+    out("results", results); out("dropped", dropped); out("error", error); out("context_lost", context_lost);
+  }
+};
+
 /// All but stdio, which is written without being copied.
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
-                           PortOpened, SessionEnded, FileChanged>;
+                           PortOpened, SessionEnded, FileChanged, ToolCallStarted,
+                           ToolCallFinished>;
 
 }  // namespace runner::events

@@ -197,6 +197,8 @@ struct Object {
       if (value) (*this)(name, *value);
     } else if constexpr (requires { word(value); }) {
       json[name] = word(value);
+    } else if constexpr (requires { value.json; }) {
+      json[name] = Json::parse(value.json);
     } else if constexpr (requires { value.fields(*this); }) {
       Object inner;
       value.fields(inner);

@@ -68,8 +68,10 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   };
   add(1, terminal ? events::Stream::Terminal : events::Stream::Stdout);
   if (!terminal) add(2, events::Stream::Stderr);
+  if (call.request.channel) call.streams[isolate::init::kChannelStream];  // for who listens; no output, so not logged as such
   Fd request = memory_file("spawn", isolate::init::encode({call.request.process, setting_.filters}));
   if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
+  if (call.request.channel) flags |= isolate::init::kChannel;
   std::vector<int> fds{request.get()};
   if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
   setting_.stir();

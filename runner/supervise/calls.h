@@ -53,6 +53,7 @@ struct CallRequest {
   std::string service;           // a name for it; letters, digits, '_' and '-'. Empty: "c1", "c2", ...
   Restart restart = Restart::No; // when it has ended; the wait before it doubles from 0.1 s to 10 s
   bool keeps_awake = false;      // the session does not fall asleep while it runs
+  bool channel = false;          // descriptor 3, in both directions; the input goes there (isolate/init/protocol.h)
 };
 
 class Calls {

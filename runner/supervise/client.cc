@@ -110,6 +110,7 @@ class Viewer {
         return;
       case Kind::Failed: throw isolate::SetupError(parse_failure(*frame));
       case Kind::Output:
+        if (frame->stream == isolate::init::kChannelStream) return;  // what an interpreter says to `code` is no output
         if (how_.on_output) how_.on_output(frame->stream, frame->offset, frame->bytes);
         else (frame->stream == 2 ? err_ : out_).write(frame->bytes);
         return;

@@ -66,7 +66,7 @@ std::uint64_t within(const char* flag, std::uint64_t wish, std::uint64_t most) {
 
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
-              {"terminal", w.terminal}, {"detached", w.detached}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
+              {"terminal", w.terminal}, {"detached", w.detached}, {"channel", w.channel}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
               {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"keep_awake", w.keep_awake}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
@@ -81,6 +81,7 @@ CallWish parse_wish(const std::string& text) {
   j.at("interactive").get_to(w.interactive);
   j.at("terminal").get_to(w.terminal);
   j.at("detached").get_to(w.detached);
+  j.at("channel").get_to(w.channel);
   j.at("rows").get_to(w.rows);
   j.at("columns").get_to(w.columns);
   j.at("wall_ms").get_to(w.wall_ms);
@@ -217,6 +218,8 @@ class Control::Client : public Listener {
     CallRequest request;
     request.process = make_process(wish, control_.model_);
     request.keeps_input = wish.interactive;
+    if (wish.channel && wish.terminal) throw std::runtime_error("a call has a terminal or a channel, not both");
+    request.channel = wish.channel;
     // A service goes on until somebody stops it.
     request.wall_ms = within("--timeout", wish.wall_ms, wish.service.empty() ? control_.model_.wall_ms : 0);
     if (auto memory = within("--memory", wish.memory, control_.model_.memory))

@@ -34,6 +34,7 @@ struct CallWish {
   std::string user;                         // UID[:GID]; empty: the session's
   std::vector<std::uint32_t> groups;
   bool interactive = false, terminal = false, detached = false;
+  bool channel = false;                     // of a call without a terminal: its descriptor 3 is one (isolate/init/protocol.h)
   unsigned short rows = 0, columns = 0;
   std::uint64_t wall_ms = 0, memory = 0, pids = 0;  // 0: no limit of its own
   std::string service;                      // of a detached call: its name
