@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "runner/events/trace.h"
 #include "runner/supervise/supervisor.h"
 
 namespace runner::cli {
@@ -12,11 +13,6 @@ namespace runner::cli {
 namespace {
 
 constexpr const char* kTool = "code";
-
-std::string parent_trace() {
-  const char* trace = std::getenv("TRACEPARENT");
-  return trace ? trace : "";
-}
 
 }  // namespace
 
@@ -42,7 +38,7 @@ void RawCell::give_up(const std::string&) {
 }
 
 ToldCell::ToldCell(const std::string& session, const std::string& context, const std::string& language, bool fresh)
-    : writer_("runner/session/" + session, parent_trace()), context_(context), language_(language), fresh_(fresh) {
+    : writer_("runner/session/" + session, events::caller_traceparent()), context_(context), language_(language), fresh_(fresh) {
   writer_.add(std::make_unique<supervise::OutputSink>(out_));
 }
 

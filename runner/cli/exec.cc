@@ -14,6 +14,7 @@
 #include "isolate/sys/file.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/container.h"
+#include "runner/events/trace.h"
 #include "runner/oci/process.h"
 #include "runner/config/units.h"
 #include "runner/supervise/client.h"
@@ -155,6 +156,7 @@ supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::strin
   wish.memory = read_limit("--memory", flags.memory, parse_size);
   wish.pids = read_limit("--pids-limit", flags.pids, parse_whole);
   wish.service = flags.service;
+  wish.trace = events::caller_traceparent();
   constexpr std::pair<const char*, supervise::Restart> kPolicies[] = {
       {"", supervise::Restart::No}, {"no", supervise::Restart::No}, {"on-failure", supervise::Restart::OnFailure}, {"always", supervise::Restart::Always}};
   auto policy = std::find_if(std::begin(kPolicies), std::end(kPolicies), [&](const auto& p) { return flags.restart == p.first; });
@@ -178,8 +180,8 @@ int exec_in_session(const session::Entry& entry, const ExecFlags& flags, const s
   std::optional<events::Writer> writer;
   std::optional<events::StdioSplitter> streams[3];
   if (flags.events) {
-    const char* trace = std::getenv("TRACEPARENT");
-    writer.emplace("runner/session/" + entry.id(), trace ? trace : "");
+    writer.emplace("runner/session/" + entry.id(), wish.trace);
+    wish.trace = writer->traceparent();
     writer->add(std::make_unique<events::FdSink>(STDOUT_FILENO));
     streams[1].emplace(*writer, flags.terminal ? events::Stream::Terminal : events::Stream::Stdout);
     streams[2].emplace(*writer, events::Stream::Stderr);

@@ -16,6 +16,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/run.h"
+#include "runner/events/trace.h"
 #include "runner/events/writer.h"
 #include "runner/session/time.h"
 #include "runner/supervise/notify.h"
@@ -211,8 +212,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   bool raw = flags.output == "raw" || (flags.terminal && flags.output != "events");
   supervise::Output out(STDOUT_FILENO), err(STDERR_FILENO);
   std::optional<supervise::Output> more;
-  const char* trace = std::getenv("TRACEPARENT");
-  std::string source = "runner/session/" + id, parent = trace ? trace : "";
+  std::string source = "runner/session/" + id, parent = events::caller_traceparent();
   // The log of a session that removes itself while its caller looks on would be read by nobody: writing and removing it costs 1.5 ms.
   bool keeps_log = !flags.rm || flags.detach;
   events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent, events::real_sources(), {plan.log.file_bytes, plan.log.files}) : events::Writer(source, parent);

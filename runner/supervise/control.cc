@@ -1,3 +1,4 @@
+#include "runner/events/trace.h"
 #include "runner/supervise/control.h"
 
 #include <fmt/format.h>
@@ -42,6 +43,8 @@ isolate::Process make_process(const CallWish& wish, const Model& model) {
   // As docker has it: a terminal is an xterm, unless somebody says what it is.
   auto named = [](const std::string& variable) { return variable.starts_with("TERM="); };
   if (wish.terminal && std::none_of(process.env.begin(), process.env.end(), named)) process.env.push_back("TERM=xterm");
+  const std::string& trace = events::valid_traceparent(wish.trace) ? wish.trace : model.trace;
+  isolate::set_variable(process.env, "TRACEPARENT=" + events::child_traceparent(trace));
   for (const std::string& entry : wish.env) isolate::set_variable(process.env, entry);
   for (const std::string& entry : model.fixed_env) isolate::set_variable(process.env, entry);
   if (!wish.cwd.empty()) process.cwd = wish.cwd;
@@ -67,7 +70,7 @@ std::uint64_t within(const char* flag, std::uint64_t wish, std::uint64_t most) {
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
               {"terminal", w.terminal}, {"detached", w.detached}, {"channel", w.channel}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
-              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"keep_awake", w.keep_awake}}.dump(-1, ' ', true, json::error_handler_t::replace);
+              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"trace", w.trace}, {"keep_awake", w.keep_awake}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 CallWish parse_wish(const std::string& text) {
@@ -89,6 +92,7 @@ CallWish parse_wish(const std::string& text) {
   j.at("pids").get_to(w.pids);
   j.at("service").get_to(w.service);
   j.at("restart").get_to(w.restart);
+  j.at("trace").get_to(w.trace);
   j.at("keep_awake").get_to(w.keep_awake);
   if (w.argv.empty()) throw std::runtime_error("a command is missing");
   return w;

@@ -39,6 +39,7 @@ struct CallWish {
   std::uint64_t wall_ms = 0, memory = 0, pids = 0;  // 0: no limit of its own
   std::string service;                      // of a detached call: its name
   Restart restart = Restart::No;
+  std::string trace;                        // the caller's traceparent; empty: the session's
   bool keep_awake = false;                  // the session does not fall asleep while it runs
 };
 std::string to_json(const CallWish& wish);
@@ -47,6 +48,7 @@ CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error
 /// What calls are made after: the session's own process, and what none of them may change.
 struct Model {
   isolate::Process process;
+  std::string trace;                               // the session's traceparent, of which a call is a child
   std::vector<std::string> fixed_env;              // "NAME=value"
   std::uint64_t wall_ms = 0, memory = 0, pids = 0; // the most of one call, and what it gets. 0: the session's own
 };

@@ -113,7 +113,7 @@ class Supervisor {
       // Before PID 1 reads it: the message waits in the socket.
       CallRequest program{request_.plan.process, request_.interactive || request_.keeps_input, request_.raw == nullptr, 0, {}};
       calls_->begin_program(program, &foreground_);
-      server_.emplace(listen_at(entry_.file("control.sock")), *calls_, Model{request_.plan.process, request_.fixed_env, request_.call_wall_ms, request_.call_memory, request_.call_pids});
+      server_.emplace(listen_at(entry_.file("control.sock")), *calls_, Model{request_.plan.process, events_.traceparent(), request_.fixed_env, request_.call_wall_ms, request_.call_memory, request_.call_pids});
     };
     isolate::Sandbox sandbox = isolate::start(request_.plan, options);
     theirs.close();  // so that end-of-stream can only mean PID 1

@@ -183,6 +183,27 @@ TEST_SUITE("session calls") {
     CHECK(home.lives());
   }
 
+  TEST_CASE("a call is a child span: of its caller's, of the session's, or of the stream of events that it is shown in") {
+    SKIP_UNLESS(is_root(), "root");
+    Home home;
+    auto trace = [&](const Args& flags, const std::string& caller) {
+      Args words{"exec"};
+      words.insert(words.end(), flags.begin(), flags.end());
+      words.insert(words.end(), {home.box.id, "--", "printenv", "TRACEPARENT"});
+      return runner(words, {.env = {{"TRACEPARENT", caller}}}).out;
+    };
+    std::string session = trace({}, ""), again = trace({}, ""), caller = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+    CHECK(session.substr(0, 36) == again.substr(0, 36));
+    CHECK(session != again);
+    CHECK(trace({}, caller).substr(0, 36) == caller.substr(0, 36));
+    CHECK(trace({}, caller).find("-0123456789abcdef-") == std::string::npos);
+    CHECK(trace({}, "nonsense").substr(0, 36) == session.substr(0, 36));
+    CHECK(trace({"-e", "TRACEPARENT=own"}, caller) == "own\n");
+    Events events = events_of(trace({"--events"}, caller));
+    CHECK(events.at(0)["traceparent"].get<std::string>().substr(0, 36) == caller.substr(0, 36));
+    CHECK(stdio_text(events).substr(0, 36) == caller.substr(0, 36));
+  }
+
   TEST_CASE("whoever takes a call over has it alone; it lives on without the one who began it") {
     SKIP_UNLESS(is_root(), "root");
     Home home;
