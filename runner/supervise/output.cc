@@ -22,7 +22,7 @@ Output::Output(int fd) : fd_(fd) {
   // The master of a terminal (device 5:2) cannot: opening that makes a new terminal.
   bool again = S_ISFIFO(info.st_mode) || (S_ISCHR(info.st_mode) && info.st_rdev != ::makedev(5, 2));
   if (again) own_ = Fd(::open(fd_path(fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  blocking_ = !own_;
+  blocking_ = !own_ && !S_ISREG(info.st_mode);
 }
 
 void Output::write(std::string_view bytes) {
