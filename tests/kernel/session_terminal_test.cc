@@ -113,7 +113,8 @@ TEST_SUITE("session terminal") {
     REQUIRE(second.sees("31 90"));  // what the first has seen
     second.type("stty size\r");
     CHECK(second.sees("40 120"));
-    second.type("sleep 100\r");
+    second.type("sh -c 'echo in the foreground; sleep 100'\r");
+    REQUIRE(second.sees("\nin the foreground"));  // before that, ^C would be the shell's own, and take what was typed with it
     second.type("\x03");
     second.type("echo status $?\r");
     CHECK(second.sees("status 130"));
