@@ -194,6 +194,11 @@ void Cgroup::place_v1(pid_t pid) const {
   for (const auto& [controller, directory] : v1_) write_file(directory + "/cgroup.procs", std::to_string(pid));
 }
 
+void Cgroup::place(pid_t pid) const {
+  place_v1(pid);
+  if (v2_) write_file_at(v2_.get(), "cgroup.procs", std::to_string(pid));
+}
+
 void Cgroup::freeze(bool frozen) const {
   if (v2_) return write_file_at(v2_.get(), "cgroup.freeze", frozen ? "1" : "0");
   auto freezer = v1_.find("freezer");

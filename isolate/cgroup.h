@@ -63,6 +63,7 @@ class Cgroup {
   void let_enter(uid_t uid) const;
   bool needs_place() const noexcept { return !v1_.empty(); }  ///< a child born in the v2 group is not in all groups yet
   void place_v1(pid_t pid) const;   ///< into the v1 groups only
+  void place(pid_t pid) const;      ///< into all. Of a running process: the kernel takes 10 ms and more for v2
   /// Moves all processes into a group "init" below, so that groups beside that one can have limits of their own: cgroup v2 wants
   /// processes only in leaves. Does nothing where the limits are set through v1.
   void make_room(const CgroupHost& host);

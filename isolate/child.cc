@@ -55,6 +55,14 @@ void set_stdio(const int (&stdio)[3]) {
     if (stdio[i] >= 0) check(::dup2(stdio[i], i), "set standard descriptor {}", i);
 }
 
+// What PID 1 of a session holds must lie inside, or no snapshot can name it. An ordinary user's is a copy out of the sandbox's reach.
+Fd take_init(const StartOptions& options) {
+  Fd nothing = open_file("/dev/null", O_RDWR);
+  for (int i = 0; i < 3; ++i) check(::dup2(nothing.get(), i), "set standard descriptor {}", i);
+  if (options.init_program >= 0) return Fd(check(::fcntl(options.init_program, F_DUPFD_CLOEXEC, 10), "keep the program of PID 1"));
+  return open_file(kInitProgram, O_PATH);
+}
+
 // PID 1 of a session: it keeps three capabilities over execve as ambient ones, and everything it starts has none.
 void become_init(const Plan& plan) {
   Process self;
@@ -141,7 +149,8 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     root.close();
 
     stage = Stage::Terminal;
-    set_stdio(options.stdio);
+    Fd init = plan.init ? take_init(options) : Fd();
+    if (!plan.init) set_stdio(options.stdio);
     ::setsid();
     if (terminal.master) {
       take_terminal(terminal.slave.get());
@@ -175,13 +184,13 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     }
 
     stage = Stage::Seccomp;
-    if (plan.init) close_from(3, {link.fd(), options.init_program, options.init_control});
+    if (plan.init) close_from(3, {link.fd(), init.get(), options.init_control});
     else close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});
     if (!early_filter)
       for (const Filter& filter : handles.filters) load_filter(filter);  // last: it may forbid everything above
 
     stage = Stage::Exec;
-    if (plan.init) execute_init(options.init_program, options.init_control);
+    if (plan.init) execute_init(init.get(), options.init_control);
     link.send(Signal::Step);
     execute_through(options.exec_program, link.fd(), program, plan.process.argv, env);
   } catch (const std::exception& error) {

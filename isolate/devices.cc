@@ -5,6 +5,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "isolate/sys/error.h"
 #include "isolate/sys/mount.h"
 #include "isolate/sys/paths.h"
@@ -74,7 +76,9 @@ void fill_dev(int root, const Plan& plan, int console) {
   link(dev.get(), "/proc/self/fd/0", "stdin");
   link(dev.get(), "/proc/self/fd/1", "stdout");
   link(dev.get(), "/proc/self/fd/2", "stderr");
-  if (find_below(root, "/dev/pts/ptmx", Links::Refuse)) link(dev.get(), "pts/ptmx", "ptmx");
+  auto is_pts = [](const Mount& mount) { return mount.to == "/dev/pts"; };
+  bool has_pts = std::any_of(plan.mounts.begin(), plan.mounts.end(), is_pts);
+  if (has_pts || find_below(root, "/dev/pts/ptmx", Links::Refuse)) link(dev.get(), "pts/ptmx", "ptmx");
   if (console >= 0) {
     Fd target = make_below(root, "/dev/console", Make::File, Links::Refuse);
     attach_mount(copy_mount(console, "", false).get(), target.get(), "/dev/console");

@@ -231,6 +231,9 @@ struct Hooks {
   bool operator==(const Hooks&) const = default;
 };
 
+/// Where a session sees runner-init, read-only: so that its PID 1 runs a file that a snapshot can name.
+inline constexpr const char* kInitProgram = "/run/runner/init";
+
 // ---- all of it ---------------------------------------------------------------------------------------------------
 
 struct Plan {

@@ -98,6 +98,14 @@ void become_user(const Process& process, const Capabilities& capabilities, bool 
   if (process.umask) ::umask(*process.umask);
 }
 
+void hand_on_nothing() {
+  check(::cap_reset_ambient(), "empty the ambient set");
+  std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)> self(::cap_get_proc(), ::cap_free);
+  if (!self) sys::fail(errno, "read the capabilities");
+  check(::cap_clear_flag(self.get(), CAP_INHERITABLE), "empty the inheritable set");
+  check(::cap_set_proc(self.get()), "set the capabilities");
+}
+
 void set_rlimits(const std::vector<Rlimit>& limits) {
   for (const Rlimit& limit : limits) {
     rlimit value{limit.soft, limit.hard};

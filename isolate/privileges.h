@@ -10,6 +10,10 @@ namespace isolate {
 /// With `lock`, securebits are locked so that uid 0 means nothing and no capability can come back by execve.
 void become_user(const Process& process, const Capabilities& capabilities, bool lock);
 
+/// What this process has it keeps, and a program that it executes gets nothing. CRIU, which restores the bounding set first, could not give
+/// an inheritable capability back that is outside it.
+void hand_on_nothing();
+
 void set_rlimits(const std::vector<Rlimit>& limits);
 void forbid_new_privileges();
 

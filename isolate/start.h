@@ -20,9 +20,9 @@ struct StartOptions {
   std::string filter_cache;             // directory for compiled filters; empty: none
   int preserve_fds = 0;                 // descriptors 3 .. 2+n reach the program
   int exec_program = -1;                // runner-exec, opened by open_sealed(); not for Plan::init
-  int init_program = -1;                // for Plan::init: the program of PID 1,
+  int init_program = -1;                // for Plan::init: the program of PID 1; -1: the one that the plan shows at kInitProgram
   int init_control = -1;                // and its end of the control socket, which becomes descriptor 3
-  int stdio[3] = {-1, -1, -1};          // standard descriptors of the program; -1: the caller's own
+  int stdio[3] = {-1, -1, -1};          // standard descriptors of the program; -1: the caller's own. Not for Plan::init
   int gate = -1;                        // a listening socket on which the child awaits Exec, instead of the link
   bool die_with_parent = true;
   /// The state JSON for hooks: (status, pid in the caller's namespace). Needed only with hooks.

@@ -14,6 +14,7 @@
 #include "isolate/execute.h"
 #include "isolate/init/call.h"
 #include "isolate/init/protocol.h"
+#include "isolate/privileges.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
@@ -36,7 +37,7 @@ class Init {
   void run() {
     std::vector<pollfd> wait;
     while (!over_) {
-      wait.assign({{kControl, static_cast<short>(blocked_ ? POLLIN | POLLOUT : POLLIN), 0}, {signals_.get(), POLLIN, 0}});
+      wait.assign({{kControl, static_cast<short>(blocked_ && !parked_ ? POLLIN | POLLOUT : POLLIN), 0}, {signals_.get(), POLLIN, 0}});
       std::vector<std::pair<Call*, std::size_t>> places;
       for (auto& [number, call] : calls_) {
         places.emplace_back(&call, wait.size());
@@ -70,7 +71,22 @@ class Init {
     return sent || !bulk;
   }
 
+  // A pair of which both ends are in here is all that a snapshot gets to see.
+  void park() {
+    auto [near, far] = socket_pair();
+    for (Waiting& each : std::exchange(outbox_, {})) {
+      std::vector<int> fds;
+      for (const Fd& fd : each.fds) fds.push_back(fd.get());
+      send_frame(kControl, each.frame, each.bytes, fds);
+    }
+    send_frame(kControl, {Kind::Parked, 0, 0, static_cast<std::uint64_t>(far.get()), {}, {}}, {});
+    check(::dup3(near.get(), kControl, O_CLOEXEC), "change the control socket");
+    parked_ = std::move(far);
+    blocked_ = true;
+  }
+
   void flush() {
+    if (parked_) return;
     blocked_ = false;
     while (!outbox_.empty() && !blocked_) {
       Waiting& first = outbox_.front();
@@ -95,6 +111,8 @@ class Init {
   }
 
   void obey(Frame& frame) {
+    if (frame.kind == Kind::Park && !parked_) return park();
+    if (frame.kind == Kind::Wake) return parked_.close();
     auto known = calls_.find(frame.call);
     if (frame.kind == Kind::Spawn) return known == calls_.end() ? spawn(frame) : known->second.announce();
     if (known == calls_.end()) return;  // it is over and forgotten
@@ -149,6 +167,7 @@ class Init {
   }
 
   Fd signals_;
+  Fd parked_;  // the far end of our own control socket, until somebody has taken it
   std::map<std::uint32_t, Call> calls_;
   std::deque<Waiting> outbox_;
   std::vector<int> early_;  // signals that came before the program
@@ -164,6 +183,7 @@ int main() {
   try {
     die_with_parent();  // cleared by the execve that started us; a supervisor that died before shows as an end of the socket
     ::prctl(PR_SET_DUMPABLE, 0);
+    hand_on_nothing();
     ::prctl(PR_SET_NAME, "runner-init");
     sys::check(::fcntl(init::kControl, F_SETFD, FD_CLOEXEC), "find the control socket");
     init::Init().run();

@@ -16,6 +16,10 @@
 //                                     ◀── Exited N (offset: code << 8 | signal), behind the last byte that it wrote
 //                                     ◀── Signal 0 (offset: number)  somebody else has sent one to PID 1, for the program
 //   Forget N ──────────────────────────▶
+//   Park ──────────────────────────────▶ for a snapshot, in which a socket that leads outside cannot be
+//                                     ◀── Parked (offset: a descriptor of PID 1, the far end of the pair that is its control socket from
+//                                         now on). What it has to say waits, until who takes that descriptor (pidfd_getfd(2)) sends
+//   Wake ──────────────────────────────▶ closes its copy, and goes on
 //   (closed) ──────────────────────────▶ kills everything and ends
 //
 // A call with a channel has a socket as descriptor 3, and nothing as stdin: Input goes there, and what it says there is stream 3, behind all
@@ -43,6 +47,7 @@ inline constexpr int kControl = 3;  // the descriptor on which runner-init finds
 enum class Kind : std::uint8_t {
   Spawn, Go, Input, EndInput, Resize, Signal, Acknowledge, Replay, Forget,     // to runner-init; Acknowledge both ways
   Born, Started, Failed, Output, Exited, Replayed, Again,                      // from it
+  Park, Parked, Wake,
 };
 
 constexpr std::uint8_t kAwaitGo = 1, kKeepInput = 2, kLast = 4, kChannel = 8;  // of Spawn, in `stream`; kLast: PID 1 ends with this call

@@ -115,16 +115,8 @@ Finding overlay() {
   return {"overlay", known, true, known ? "known to the kernel" : "unknown", "modprobe overlay"};
 }
 
-std::string criu_path(const Globals& globals) {
-  if (!globals.criu.empty()) return globals.criu;
-  if (const char* chosen = std::getenv("RUNNER_CRIU")) return chosen;
-  std::string beside = helper_path("runner-init");
-  std::string ours = beside.substr(0, beside.rfind('/')) + "/criu/bin/criu";
-  return ::access(ours.c_str(), X_OK) == 0 ? ours : "criu";
-}
-
 Finding criu(const Globals& globals) {
-  std::string path = criu_path(globals);
+  std::string path = criu_program(globals);
   Child child = clone_process(0);
   if (child.pid() == 0) {
     int nothing = ::open("/dev/null", O_RDWR);

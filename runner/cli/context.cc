@@ -123,6 +123,14 @@ std::string helper_path(const std::string& name) {
   isolate::sys::fail(ENOENT, "find {} beside {} or in {}", name, folder, RUNNER_LIBEXEC);
 }
 
+std::string criu_program(const Globals& globals) {
+  if (!globals.criu.empty()) return globals.criu;
+  if (const char* chosen = std::getenv("RUNNER_CRIU")) return chosen;
+  std::string beside = helper_path("runner-init");
+  std::string ours = beside.substr(0, beside.rfind('/')) + "/criu/bin/criu";
+  return ::access(ours.c_str(), X_OK) == 0 ? ours : "criu";
+}
+
 std::vector<std::string> policy_folders() {
   std::vector<std::string> folders;
   if (const char* chosen = std::getenv("RUNNER_POLICIES")) folders.push_back(chosen);

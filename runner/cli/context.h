@@ -60,6 +60,8 @@ int exit_code_for(const isolate::SetupFailure& failure);
 
 /// <prefix>/libexec/runner/NAME, or beside this program in a build folder.
 std::string helper_path(const std::string& name);
+/// --criu, RUNNER_CRIU, the one that scripts/setup has put beside this program, or the system's.
+std::string criu_program(const Globals& globals);
 /// Where policies and seccomp profiles are looked up, first match first.
 std::vector<std::string> policy_folders();
 
@@ -88,6 +90,8 @@ int rename_main(Context& context);
 int resume_main(Context& context);
 int rm_main(Context& context);
 int run_main(Context& context);
+int restore_main(Context& context);
+int snapshot_create_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);

@@ -33,6 +33,8 @@ constexpr Verb kVerbs[] = {
     {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
+    {"snapshot", snapshot_create_main, "capture a session"},
+    {"restore", restore_main, "bring a session back from a snapshot"},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
     {"cp", cp_main, "copy files into a session or container, or out of it"},

@@ -9,6 +9,7 @@
 #include "runner/config/diagnostics.h"
 #include "runner/plan/config.h"
 #include "runner/plan/session_plan.h"
+#include "runner/snapshot/restore.h"
 
 namespace runner::cli {
 
@@ -27,6 +28,17 @@ struct SessionFlags {
   /// What was asked for, with every mistake in `wrong`. `id` and the terminal's size are filled in by the caller.
   plan::Config to_config(std::vector<std::string> command, Diagnostics& wrong) const;
 };
+
+/// The snapshot that a session comes out of.
+struct Origin {
+  const snapshot::Snapshot& snapshot;
+  std::string criu;  // the program
+  snapshot::Verify verify = snapshot::Verify::Metadata;
+};
+
+/// The whole life of a session, started or restored; `arguments` are those of `run`, as a snapshot keeps them.
+int live(Context& context, const SessionFlags& flags, const std::vector<std::string>& command, const std::vector<std::string>& arguments,
+         const Origin* origin);
 
 /// Splits the arguments at the first "--"; empty when there is none.
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments);

@@ -164,10 +164,23 @@ void tell_person(const std::string& id, const supervise::Verdict& verdict, bool 
 
 int run_session(Context& context, const std::vector<std::string>& command) try {
   SessionFlags flags;
+  std::vector<std::string> arguments = context.arguments;
+  arguments.push_back("--");
+  arguments.insert(arguments.end(), command.begin(), command.end());
   Options options("run", "Run a command as a session: runner run [flags] -- COMMAND [ARG...]");
   flags.declare(options);
   if (auto rest = context.parse(options); !rest.empty())
     throw UsageError(fmt::format("run: '{}' stands before --; the command goes behind it", rest[0]));
+  return live(context, flags, command, arguments, nullptr);
+} catch (const HelpAsked&) {
+  throw;
+} catch (const std::exception& error) {
+  report_error(context.globals, error.what());
+  return kRunnerFailed;
+}
+
+int live(Context& context, const SessionFlags& flags, const std::vector<std::string>& command, const std::vector<std::string>& arguments,
+         const Origin* origin) {
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
   config.id = flags.name.empty() ? random_id() : flags.name;
@@ -181,6 +194,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
   std::string rootfs, data_path = context.directories().session_data(id);
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs);
+  if (origin) snapshot::put_layers(plan.sandbox, origin->snapshot);
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
     throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");
@@ -195,6 +209,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     }
   } forget{entry};
   SessionData data(data_path);
+  if (origin) replace_file(data_path + "/from", origin->snapshot.name() + "\n", 0600);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
   Daemon daemon;
@@ -245,6 +260,12 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     events.add(std::make_unique<supervise::OutputSink>(*more));
     request.sinks.push_back(&*more);
   }
+  request.arguments = arguments;
+  if (origin)
+    request.restore = [&] {
+      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot.manifest().session_id == id ? "warm" : "fork", origin->verify};
+      return snapshot::restore(context.directories(), origin->snapshot, setting);
+    };
   request.on_started = [&] {
     if (flags.detach) {
       out.drain();
@@ -302,11 +323,6 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   daemon.tell(verdict.exit_code);
   if (!flags.detach) tell_person(id, verdict, raw);
   return verdict.exit_code;
-} catch (const HelpAsked&) {
-  throw;
-} catch (const std::exception& error) {
-  report_error(context.globals, error.what());
-  return kRunnerFailed;
 }
 
 }  // namespace runner::cli

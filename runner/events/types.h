@@ -217,6 +217,59 @@ struct FileChanged {
   }
 };
 
+/// A snapshot of a session that goes on, or is to be suspended.
+struct SnapshotStarted {
+  static constexpr const char* type = "snapshot.started";
+  std::string snapshot;
+
+  void fields(auto& out) const { out("snapshot", snapshot); }
+};
+
+/// It is durable. `frozen_ms`: how long the session stood still.
+struct SnapshotCreated {
+  static constexpr const char* type = "snapshot.created";
+  std::string snapshot, id;
+  std::uint64_t bytes = 0, layer_bytes = 0, frozen_ms = 0, layer_ms = 0, ms = 0;
+
+  void fields(auto& out) const {
+    out("snapshot", snapshot); out("id", id); out("bytes", bytes); out("layer_bytes", layer_bytes); out("frozen_ms", frozen_ms);
+    out("layer_ms", layer_ms); out("ms", ms);
+  }
+};
+
+/// The bytes, the host or the policy are not those of the snapshot; nothing of it has run.
+struct RestoreRefused {
+  static constexpr const char* type = "restore.refused";
+  std::string snapshot, reason;
+
+  void fields(auto& out) const { out("snapshot", snapshot); out("reason", reason); }
+};
+
+/// It goes on from a snapshot: warm (its own), fork (another session's), cold (from its files alone), degraded (cold, since a restore was not
+/// possible, for this reason). `phases` are milliseconds.
+struct SessionRestored {
+  static constexpr const char* type = "session.restored";
+  std::string kind, snapshot;
+  std::optional<std::string> reason;
+  std::vector<std::string> lineage;
+  int pid = 0;  // of PID 1, on the host
+  std::map<std::string, std::string> phases;
+  std::uint64_t ms = 0;
+
+  void fields(auto& out) const {
+    out("kind", kind); out("snapshot", snapshot); out("reason", reason); out("lineage", lineage); out("pid", pid); out("phases", phases); out("ms", ms);
+  }
+};
+
+/// It is on disk, and no process of it is left; `wake` goes on with it.
+struct SessionSuspended {
+  static constexpr const char* type = "session.suspended";
+  std::string snapshot;
+  std::uint64_t ms = 0;  // since it began
+
+  void fields(auto& out) const { out("snapshot", snapshot); out("ms", ms); }
+};
+
 /// A value that is JSON already, and well-formed.
 struct JsonText {
   std::string json;
@@ -261,6 +314,6 @@ struct ToolCallFinished {
 /// All but stdio, which is written without being copied.
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
                            PortOpened, SessionEnded, FileChanged, ToolCallStarted,
-                           ToolCallFinished>;
+                           ToolCallFinished, SnapshotStarted, SnapshotCreated, RestoreRefused, SessionRestored, SessionSuspended>;
 
 }  // namespace runner::events

@@ -103,6 +103,7 @@ class StdioSplitter {
   /// `call` names the call in letters and digits; empty for the session's own program.
   StdioSplitter(Writer& writer, Stream stream, std::string call = {}) : writer_(&writer), stream_(stream), call_(std::move(call)) {}
 
+  void begin_at(std::uint64_t offset) { offset_ = offset; }  ///< of a stream whose beginning another has told
   void bytes(std::string_view chunk);
   void drop(std::uint64_t bytes);  ///< thrown away by a limit: counted here, told with the next event
   void finish();                   ///< what waits or was not told yet

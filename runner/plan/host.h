@@ -22,6 +22,7 @@ struct Host {
   std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> owners;  // of the volumes' sources
   std::vector<std::string> files;             // the volumes' sources that are no directories
   bool tty = false;
+  std::string init_program;                   // the path of runner-init
 };
 
 }  // namespace runner::plan

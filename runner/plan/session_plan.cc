@@ -164,6 +164,15 @@ void add_kernel_mounts(const Host& host, Plan& plan) {
   plan.readonly_paths = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 }
 
+void add_init(const Host& host, Plan& plan) {
+  plan.files.push_back({"/run/", "", "", 0755});
+  plan.files.push_back({"/run/runner/", "", "", 0755});
+  plan.files.push_back({kInitProgram, "", "", 0755});
+  Mount mount{kInitProgram, Bind{host.init_program}};
+  mount.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  plan.mounts.push_back(mount);
+}
+
 void add_volumes(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
   for (const Volume& volume : config.volumes) {
     bool ours = may_be_writable(policy, volume.to);
@@ -284,6 +293,7 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   bool workspace_given = std::any_of(config.volumes.begin(), config.volumes.end(), [&](const Volume& v) { return v.to == policy.workspace.path; });
   if (!workspace_given) plan.files.push_back({policy.workspace.path + "/", "", "", 0755, user.uid, user.gid});
 
+  if (host.privileged) add_init(host, plan);
   add_kernel_mounts(host, plan);
   add_volumes(config, policy, host, user, plan, wrong);
   plan.process = make_process(config, policy, user, plan.hostname);

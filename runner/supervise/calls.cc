@@ -60,7 +60,7 @@ void Calls::send(Kind kind, std::uint32_t call, std::uint64_t offset, std::strin
   }
 }
 
-void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
+void Calls::add_streams(Call& call) {
   bool terminal = call.request.process.terminal.has_value();
   auto add = [&](std::uint8_t stream, events::Stream kind) {
     Stream& made = call.streams[stream];
@@ -69,6 +69,10 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   add(1, terminal ? events::Stream::Terminal : events::Stream::Stdout);
   if (!terminal) add(2, events::Stream::Stderr);
   if (call.request.channel) call.streams[isolate::init::kChannelStream];  // for who listens; no output, so not logged as such
+}
+
+void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
+  add_streams(call);
   Fd request = memory_file("spawn", isolate::init::encode({call.request.process, setting_.filters}));
   if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
   if (call.request.channel) flags |= isolate::init::kChannel;
@@ -85,6 +89,18 @@ void Calls::begin_program(const CallRequest& request, Listener* listener) {
   ask(0, call, isolate::init::kLast);
 }
 
+isolate::Cgroup Calls::make_group(std::uint32_t number, const CallRequest& request) {
+  isolate::CgroupPlan plan;
+  plan.path = fmt::format("{}/c{}", setting_.cgroup.path, number);
+  plan.limits = request.limits;
+  isolate::Cgroup session = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups), made;
+  if (request.limits != isolate::Limits{}) session.make_room(setting_.cgroups);
+  if (setting_.cgroups.writable) made = isolate::Cgroup::create(plan, setting_.cgroups);
+  if (!std::exchange(open_to_init_, true)) session.let_enter(setting_.init_uid);
+  made.let_enter(setting_.init_uid);
+  return made;
+}
+
 std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
   std::uint32_t number = next_call_++;
   Call call;
@@ -92,15 +108,8 @@ std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
   call.name = request.service.empty() ? fmt::format("c{}", number) : request.service;
   if (named(call.name) || waiting_.count(call.name)) isolate::sys::fail(EEXIST, "start service {} (it runs already)", call.name);
   call.owner = listener;
-  isolate::CgroupPlan plan;
-  plan.path = fmt::format("{}/c{}", setting_.cgroup.path, number);
-  plan.limits = request.limits;
-  isolate::Cgroup session = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups);
-  if (request.limits != isolate::Limits{}) session.make_room(setting_.cgroups);
-  if (setting_.cgroups.writable) call.cgroup = isolate::Cgroup::create(plan, setting_.cgroups);
-  call.before = session.counters();
-  if (!std::exchange(open_to_init_, true)) session.let_enter(setting_.init_uid);
-  call.cgroup.let_enter(setting_.init_uid);
+  call.before = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups).counters();
+  call.cgroup = make_group(number, request);
   std::uint8_t flags = call.cgroup.needs_place() ? isolate::init::kAwaitGo : 0;
   ask(number, calls_[number] = std::move(call), flags);
   return number;
@@ -187,6 +196,10 @@ bool Calls::hear() {
     std::optional<Frame> frame = isolate::init::receive_frame(setting_.control);
     if (!frame) return false;
     setting_.stir();
+    if (frame->kind == Kind::Parked) {
+      parked_ = static_cast<int>(frame->offset);
+      return true;
+    }
     Call* call = find(frame->call);
     if (!call) continue;
     switch (frame->kind) {

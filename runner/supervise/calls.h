@@ -104,6 +104,15 @@ class Calls {
   bool has_terminal(std::uint32_t call) const;
   void finish_streams();                            ///< at the session's end: what waits for more goes out
 
+  // For a snapshot: PID 1 lets go of its socket, and waits for who takes up the new one (isolate/init/protocol.h).
+  void park();
+  std::optional<int> parked() const { return parked_; }  ///< the descriptor of PID 1 to take; empty until it has said so
+  void wake(int control);                           ///< goes on, over this socket
+  std::string save() const;                         ///< all of them, as JSON for load() in the supervisor of the restored session
+  /// For an object that has none yet; the program's output goes to `listener`, and into the events when `logged`.
+  void load(const std::string& saved, Listener* listener, bool logged);
+  void place_members(const std::string& saved);     ///< into the groups of their calls, once they run. May wait for the kernel, 10 ms each
+
  private:
   struct Stream {
     std::optional<events::StdioSplitter> log;
@@ -136,6 +145,8 @@ class Calls {
   Call* find(std::uint32_t number);
   void restart(const Call& call, bool failed);
   void restart_services();
+  isolate::Cgroup make_group(std::uint32_t number, const CallRequest& request);
+  void add_streams(Call& call);
   void ask(std::uint32_t number, Call& call, std::uint8_t flags);
   void send(isolate::init::Kind kind, std::uint32_t call, std::uint64_t offset = 0, std::string_view bytes = {}, std::uint8_t stream = 0);
   void born(std::uint32_t number, Call& call, const isolate::init::Frame& frame);
@@ -158,6 +169,7 @@ class Calls {
   int program_pid_ = 0, program_signal_ = 0;
   std::uint64_t output_ = 0;
   bool output_told_ = false;
+  std::optional<int> parked_;
 };
 
 }  // namespace runner::supervise

@@ -201,6 +201,10 @@ class Control::Client : public Listener {
     if (over_) return;
     if (!call_) {
       if (frame.kind == Kind::Spawn) return begin(parse_wish(frame.bytes));
+      if (frame.kind == Kind::Park || frame.kind == Kind::Wake) {
+        over_ = true;
+        return control_.snapshot_(socket_.get(), frame);
+      }
       if (frame.kind == Kind::Go) return send({Kind::Go, 0, 0, 0, {}, {}}, {});
       if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
       call_ = calls_.named(frame.bytes);
@@ -247,8 +251,8 @@ class Control::Client : public Listener {
   bool cancels_ = false, gone_ = false, over_ = false;
 };
 
-Control::Control(Fd listener, Calls& calls, Model model)
-    : listener_(std::move(listener)), calls_(calls), model_(std::move(model)) {}
+Control::Control(Fd listener, Calls& calls, Model model, Snapshot snapshot)
+    : listener_(std::move(listener)), calls_(calls), model_(std::move(model)), snapshot_(std::move(snapshot)) {}
 Control::~Control() = default;
 
 void Control::wait_for(std::vector<pollfd>& list) const {

@@ -6,6 +6,11 @@
 //                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
 //   Go ─────────────────────────────────────▶ only keeps the session awake, as every connection without a call does
 //                                           ◀── Go (it is awake)
+//   Park + its name ────────────────────────▶ for a snapshot: PID 1 lets go of its socket, and nothing else is answered meanwhile
+//                                           ◀── Parked + what a restore needs, as JSON in a memory file
+//   Wake, or (closed) ──────────────────────▶ it goes on; or  Forget: it is suspended, and ends here
+//                                           ◀── Wake, once that is done
+//   Wake + data of snapshot.created ────────▶ on a connection of its own, for the event
 //   Input, EndInput, Resize, Signal ────────▶
 //                                           ◀── Output stream, offset, bytes
 //                                           ◀── Exited (offset: exit code of the client; bytes: the event's data as JSON)
@@ -17,6 +22,7 @@
 #include <poll.h>
 
 #include <deque>
+#include <functional>
 #include <list>
 #include <string>
 #include <vector>
@@ -55,7 +61,9 @@ struct Model {
 
 class Control {
  public:
-  Control(isolate::sys::Fd listener, Calls& calls, Model model);
+  /// `snapshot` gets what a client says of one (Park, Wake), with its socket, and answers it to its end.
+  using Snapshot = std::function<void(int client, const isolate::init::Frame& frame)>;
+  Control(isolate::sys::Fd listener, Calls& calls, Model model, Snapshot snapshot);
   ~Control();
 
   void wait_for(std::vector<pollfd>& list) const;
@@ -70,6 +78,7 @@ class Control {
   isolate::sys::Fd listener_;
   Calls& calls_;
   Model model_;
+  Snapshot snapshot_;
   std::list<Client> clients_;
 };
 

@@ -18,6 +18,7 @@
 #include "runner/session/time.h"
 #include "runner/supervise/calls.h"
 #include "runner/supervise/control.h"
+#include "runner/supervise/parking.h"
 #include "runner/supervise/ports.h"
 #include "runner/supervise/sleep.h"
 #include "runner/supervise/tty.h"
@@ -52,12 +53,14 @@ class Supervisor {
   Verdict run() {
     announce();
     try {
-      isolate::Sandbox sandbox = start_sandbox();
+      isolate::Sandbox sandbox = request_.restore ? restore_sandbox() : start_sandbox();
+      sandbox_ = &sandbox;
       watch_limits(sandbox);
-      await_spawned();
+      if (!request_.restore) await_spawned();
       if (request_.sleep_ms) sleep_.emplace(open_group(), request_.sleep_ms, [this](bool asleep) { tell_sleep(asleep); });
       ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
+      if (request_.restore) calls_->place_members(record_);
       loop(sandbox);
       return end(sandbox);
     } catch (const isolate::SetupError& error) {
@@ -87,33 +90,20 @@ class Supervisor {
 
   isolate::Sandbox start_sandbox() {
     auto [ours, theirs] = socket_pair();
-    Fd init = isolate::open_sealed(request_.init_program, request_.plan.ids);
-    Fd nothing = open_file("/dev/null", O_RDWR);
+    Fd init = request_.plan.privileged_start ? Fd() : isolate::open_sealed(request_.init_program, request_.plan.ids);
     isolate::StartOptions options;
     options.cgroups = request_.cgroups;
     options.filter_cache = request_.filter_cache;
     options.init_program = init.get();
     options.init_control = theirs.get();
-    for (int& fd : options.stdio) fd = nothing.get();
-    std::vector<isolate::Filter> filters;
-    for (const isolate::SeccompRules& rules : request_.plan.seccomp) filters.push_back(isolate::make_filter(rules, request_.filter_cache));
-
+    std::vector<isolate::Filter> filters = make_filters();
     control_ = std::move(ours);
     options.on_born = [&](pid_t pid) {
-      state_.pid = pid;
-      state_.start_time = session::start_time_of(pid);
-      state_.started = true;
-      entry_.write_process({request_.plan.process, filters});
-      entry_.write_state(state_);
-      calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, init_uid(), request_.output_bytes,
-                                    [this] {
-                                      if (sleep_) sleep_->stir();
-                                    }},
-                     events_, notes_);
+      note_born(pid, filters);
       // Before PID 1 reads it: the message waits in the socket.
       CallRequest program{request_.plan.process, request_.interactive || request_.keeps_input, request_.raw == nullptr, 0, {}};
       calls_->begin_program(program, &foreground_);
-      server_.emplace(listen_at(entry_.file("control.sock")), *calls_, Model{request_.plan.process, events_.traceparent(), request_.fixed_env, request_.call_wall_ms, request_.call_memory, request_.call_pids});
+      listen();
     };
     isolate::Sandbox sandbox = isolate::start(request_.plan, options);
     theirs.close();  // so that end-of-stream can only mean PID 1
@@ -123,6 +113,67 @@ class Supervisor {
     for (const std::string& limit : sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
     if (const std::string& why = sandbox.disk().missing(); !why.empty()) tell_missing("disk limit", why);
     return sandbox;
+  }
+
+  isolate::Sandbox restore_sandbox() {
+    std::vector<isolate::Filter> filters = make_filters();
+    Restored restored = request_.restore();
+    control_ = std::move(restored.control);
+    note_born(restored.sandbox.child().pid(), filters);
+    record_ = std::move(restored.record);
+    calls_->load(record_, &foreground_, request_.raw == nullptr);
+    listen();
+    calls_->wake(control_.get());
+    program_began_ = Clock::now();
+    copy_size();
+    input_open_ = request_.interactive;
+    events_.write(restored.event);
+    for (const std::string& limit : restored.sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
+    return std::move(restored.sandbox);
+  }
+
+  std::vector<isolate::Filter> make_filters() const {
+    std::vector<isolate::Filter> filters;
+    for (const isolate::SeccompRules& rules : request_.plan.seccomp) filters.push_back(isolate::make_filter(rules, request_.filter_cache));
+    return filters;
+  }
+
+  void note_born(pid_t pid, const std::vector<isolate::Filter>& filters) {
+    state_.pid = pid;
+    state_.start_time = session::start_time_of(pid);
+    state_.started = true;
+    entry_.write_process({request_.plan.process, filters});
+    entry_.write_state(state_);
+    calls_.emplace(Calls::Setting{control_.get(), filters, request_.cgroups, request_.plan.cgroup, init_uid(), request_.output_bytes,
+                                  [this] {
+                                    if (sleep_) sleep_->stir();
+                                  }},
+                   events_, notes_);
+  }
+
+  void listen() {
+    Model model{request_.plan.process, events_.traceparent(), request_.fixed_env, request_.call_wall_ms, request_.call_memory, request_.call_pids};
+    server_.emplace(listen_at(entry_.file("control.sock")), *calls_, std::move(model), [this](int client, const isolate::init::Frame& frame) { hear_of_snapshot(client, frame); });
+  }
+
+  // A client takes a snapshot: from here until its answer all waits, as the session itself does.
+  void hear_of_snapshot(int client, const isolate::init::Frame& frame) {
+    if (frame.kind == isolate::init::Kind::Wake) {
+      events_.write(parse_created(frame.bytes));
+      return answer_parking(client);
+    }
+    events_.write(events::SnapshotStarted{frame.bytes});
+    send_record(client, parked_record(*calls_, *sandbox_, control_.get(), request_));
+    if (await_parking(client, sandbox_->child().pidfd()) == Parking::Suspended) {
+      ending_.suspended = frame.bytes;
+      over_ = true;
+      return;
+    }
+    isolate::Cgroup group = open_group();
+    group.freeze(false);
+    control_ = take_descriptor(sandbox_->child().pidfd(), *calls_->parked());
+    calls_->wake(control_.get());
+    answer_parking(client);
   }
 
   void tell_missing(const std::string& limit, const std::string& reason) {
@@ -317,6 +368,13 @@ class Supervisor {
     check_disk(disk);
     sandbox.cgroup().remove();
 
+    if (!ending_.suspended.empty()) {
+      events_.write(events::SessionSuspended{ending_.suspended, milliseconds_since(began_)});
+      Verdict verdict;
+      verdict.suspended = ending_.suspended;
+      verdict.exit_code = 0;
+      return verdict;
+    }
     if (ending_.timed_out) tell_limit(events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)});
     events::ProcessExited exited;
     exited.pid = calls_->program_pid();
@@ -362,6 +420,8 @@ class Supervisor {
   session::State state_;
   const session::Entry& entry_;
   events::Writer& events_;
+  isolate::Sandbox* sandbox_ = nullptr;
+  std::string record_;
   Fd signals_, control_, limits_, v1_oom_;
   Foreground foreground_;
   std::vector<std::string> notes_;

@@ -15,6 +15,14 @@
 
 namespace runner::supervise {
 
+/// A tree that comes out of a snapshot instead of being started.
+struct Restored {
+  isolate::Sandbox sandbox;
+  isolate::sys::Fd control;         // to its runner-init, which has parked
+  std::string record;               // what the first supervisor said of it: Parked, in control.h
+  events::SessionRestored event;
+};
+
 struct Request {
   isolate::Plan plan;
   isolate::CgroupHost cgroups;
@@ -33,6 +41,9 @@ struct Request {
   Output* raw_errors = nullptr;    // and those of its stderr
   std::vector<Output*> sinks;      // what the events' sinks write to: when one is full, the program waits
   std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
+  /// When there is one, it takes the place of the start; called once.
+  std::function<Restored()> restore;
+  std::vector<std::string> arguments;  // of `run`, from which a restore decides again
   /// Every process has been killed, and the kernel takes the sandbox down: what the caller does meanwhile costs no time.
   std::function<void()> on_killed = [] {};
 };

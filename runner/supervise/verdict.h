@@ -18,6 +18,7 @@ struct Ending {
   bool fork_bomb = false;                   // the supervisor ended it for its forks
   int forwarded_signal = 0;                 // the last signal that the caller sent through us
   isolate::CgroupCounters counters;
+  std::string suspended;                    // the snapshot that the session is in from now on; empty: it ended
   std::optional<events::Evidence> disk_full;  // its disk limit was met when it ended: who counts, and the bytes that it took
 };
 
@@ -28,6 +29,7 @@ struct Verdict {
   std::optional<events::Evidence> evidence;
   std::vector<std::string> notes;  // what a person should know besides: limits that were met, or are not in force
   std::string summary;             // time and memory used
+  std::string suspended;           // Ending::suspended: then nothing has ended
 };
 
 Verdict judge(const Ending& ending);

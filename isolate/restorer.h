@@ -1,0 +1,55 @@
+// Where a sandbox is restored instead of started. CRIU makes the processes and their namespaces again; the cgroup, the root and whatever is
+// mounted on it are ours, laid out for it to take over.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "isolate/cgroup.h"
+#include "isolate/disk.h"
+#include "isolate/link.h"
+#include "isolate/plan.h"
+#include "isolate/sys/child.h"
+
+namespace isolate {
+
+/// In the restorer's mount namespace /run is a file system of the caller's, with these folders (the caller makes them).
+inline constexpr const char* kRestoreFolders[] = {"root", "bare", "flat", "generated", "empty", "store"};
+inline constexpr const char* kLaidOut = "/run/root";    // the plan's root with all its mounts, but those of the kernel's own file systems
+inline constexpr const char* kBareRoot = "/run/bare";   // the root alone
+/// Mount n of the plan without those below it: in a new user namespace a mount cannot be taken from under others, which are locked together
+/// (mount_namespaces(7)).
+std::string flat_mount(std::size_t n);
+inline constexpr const char* kNoFiles = "/run/empty";   // an empty read-only directory, for masks
+
+struct RestorerOptions {
+  CgroupHost cgroups;
+  int run = -1;                     // a detached tmpfs, for /run
+  int store = -1;                   // a detached mount of the images, for /run/store
+  std::vector<int> keep;            // descriptors that stay open
+  std::function<void()> become;     // executes CRIU; does not return
+};
+
+/// A process in the plan's cgroup, with its root laid out in a mount namespace of its own. It has executed CRIU once ready() returns.
+class Restorer {
+ public:
+  Restorer(sys::Child child, Cgroup cgroup, Disk disk, Link link)
+      : disk_(std::move(disk)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)) {}
+  /// Throws SetupError when it could not.
+  void ready() { link_.expect_end(); }
+
+  sys::Child& child() { return child_; }
+  Cgroup& cgroup() { return cgroup_; }
+  Disk& disk() { return disk_; }
+
+ private:
+  Disk disk_;
+  Cgroup cgroup_;
+  sys::Child child_;
+  Link link_;
+};
+
+/// Needs root; the caller must be single-threaded. Throws SetupError.
+Restorer start_restorer(const Plan& plan, const RestorerOptions& options);
+
+}  // namespace isolate

@@ -1,0 +1,136 @@
+#include "runner/snapshot/restore.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "criu-hooks/network.h"
+#include "isolate/ids.h"
+#include "isolate/restorer.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/mount.h"
+#include "isolate/sys/socket.h"
+#include "runner/snapshot/images.h"
+#include "runner/snapshot/mounts.h"
+#include "runner/snapshot/swrk.h"
+#include "runner/supervise/parking.h"
+
+namespace runner::snapshot {
+
+using namespace isolate::sys;
+using json = nlohmann::json;
+
+namespace {
+
+// Milliseconds of each phase, for the event.
+class Phases {
+ public:
+  void end(const char* name) {
+    double now = milliseconds();
+    times_[name] = fmt::format("{:.1f}", now - last_);
+    last_ = now;
+  }
+  std::uint64_t total() const { return static_cast<std::uint64_t>(milliseconds() - began_ + 0.5); }
+  const std::map<std::string, std::string>& times() const { return times_; }
+
+ private:
+  static double milliseconds() {
+    timespec now;
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+  }
+  double began_ = milliseconds(), last_ = began_;
+  std::map<std::string, std::string> times_;
+};
+
+std::vector<MountPoint> read_mounts(const json& record) {
+  std::vector<MountPoint> all;
+  for (const json& one : record.at("mounts")) all.push_back({one.at("at"), one.at("kind").get<MountPoint::Kind>()});
+  return all;
+}
+
+Fd open_folder(int at, const char* name) { return Fd(check(::openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", name)); }
+
+}  // namespace
+
+void put_layers(isolate::Plan& plan, const Snapshot& snapshot) {
+  std::vector<std::string> layers = snapshot.layer_paths();
+  isolate::Overlay& overlay = *plan.root.overlay;
+  overlay.lower.insert(overlay.lower.begin(), layers.begin(), layers.end());
+  overlay.lower_ids = plan.ids;  // as an image's
+}
+
+supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting) {
+  Phases phases;
+  json record = json::parse(snapshot.manifest().session);
+  Fd run = make_run(directories, setting.criu);
+  for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
+  Fd images = open_folder(run.get(), "images"), work = open_folder(run.get(), "work");
+  auto [ours, theirs] = socket_pair();
+
+  // Processes in the new user namespace open the page images, whose folder is for root alone: here that is its root.
+  Fd store = copy_mount(AT_FDCWD, snapshot.path() + "/criu", false);
+  set_mount(store.get(), MOUNT_ATTR_RDONLY, 0, false, 0, isolate::make_id_map(setting.plan.ids).get());
+
+  isolate::RestorerOptions options;
+  options.store = store.get();
+  options.cgroups = setting.cgroups;
+  options.run = run.get();
+  options.keep = {theirs.get()};
+  options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket); };
+  isolate::Restorer restorer = isolate::start_restorer(setting.plan, options);
+  theirs.close();
+  phases.end("prepare");
+  // While it lays out the root and starts CRIU.
+  snapshot.take_verified(images.get(), setting.verify);
+  set_id_map(images.get(), setting.plan.ids);
+  phases.end("verify");
+  restorer.ready();
+  phases.end("wait");
+
+  CriuOptions criu;
+  criu.images = images.get();
+  criu.work = work.get();
+  criu.root = isolate::kBareRoot;
+  criu.external = external_at_restore(read_mounts(record), setting.plan);
+  criu.empty_namespaces = CLONE_NEWNET;
+  criu.tcp_established = true;
+  criu.link_remap = true;
+  if (const char* level = std::getenv("RUNNER_CRIU_LOG")) criu.log_level = std::atoi(level);
+  pid_t pid = 0;
+  try {
+    pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
+      if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
+      phases.end(when.c_str());
+    });
+  } catch (...) {
+    if (const char* keep = std::getenv("RUNNER_CRIU_LOG")) { (void)keep; fmt::print(stderr, "{}\n", find_file_at(work.get(), "criu.log", 64 << 20).value_or("")); }
+    throw;
+  }
+  Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
+  Child root(pid, std::move(pidfd));
+  Fd control = supervise::take_descriptor(root.pidfd(), record.at("far"));
+  restorer.child().wait();
+  phases.end("resume");
+  keep_learnt(directories, setting.criu, run.get());
+
+  events::SessionRestored event;
+  event.kind = setting.kind;
+  event.snapshot = snapshot.name();
+  event.lineage = snapshot.manifest().lineage;
+  event.lineage.insert(event.lineage.begin(), snapshot.manifest().id);
+  event.pid = pid;
+  event.phases = phases.times();
+  event.ms = phases.total();
+  return {isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), Fd(), false), std::move(control),
+          record.at("calls").dump(), event};
+}
+
+}  // namespace runner::snapshot

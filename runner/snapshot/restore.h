@@ -1,0 +1,28 @@
+// A session comes out of a snapshot.
+#pragma once
+
+#include <string>
+
+#include "isolate/cgroup.h"
+#include "isolate/plan.h"
+#include "runner/session/directories.h"
+#include "runner/snapshot/store.h"
+#include "runner/supervise/supervisor.h"
+
+namespace runner::snapshot {
+
+struct RestoreSetting {
+  isolate::Plan plan;              // as it is decided today; the snapshot's layers are in its overlay
+  isolate::CgroupHost cgroups;
+  std::string criu;                // the program
+  std::string kind;                // of session.restored: "warm" or "fork"
+  Verify verify = Verify::Metadata;
+};
+
+/// The snapshot's layers go below what the plan's overlay has.
+void put_layers(isolate::Plan& plan, const Snapshot& snapshot);
+
+/// Throws, with nothing left behind: BadSnapshot when the bytes are not those that were signed, std::runtime_error for all else.
+supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting);
+
+}  // namespace runner::snapshot

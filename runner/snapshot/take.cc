@@ -1,0 +1,166 @@
+#include "runner/snapshot/take.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+
+#include "isolate/init/protocol.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/socket.h"
+#include "runner/snapshot/layers.h"
+#include "runner/snapshot/mounts.h"
+#include "runner/snapshot/store.h"
+#include "runner/snapshot/swrk.h"
+#include "runner/supervise/client.h"
+
+namespace runner::snapshot {
+
+using namespace isolate::sys;
+using isolate::init::Frame;
+using isolate::init::Kind;
+using json = nlohmann::json;
+
+namespace {
+
+std::uint64_t now_ms() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
+}
+
+// The session stands still for as long as this lives, unless it is told what has become of it.
+class Parked {
+ public:
+  Parked(const session::Entry& entry, const std::string& snapshot) : socket_(supervise::connect_to_session(entry.file("control.sock"))) {
+    isolate::init::send_frame(socket_.get(), {Kind::Park, 0, 0, 0, {}, {}}, snapshot);
+    auto answer = isolate::init::receive_frame(socket_.get());
+    if (!answer || answer->kind != Kind::Parked || answer->fds.empty())
+      throw std::runtime_error(fmt::format("session {} did not stand still for a snapshot: its supervisor {}", entry.id(), answer ? "refused" : "has gone"));
+    record_ = json::parse(read_file(fmt::format("/proc/self/fd/{}", answer->fds[0].get())));
+  }
+  const json& record() const { return record_; }
+  void wake() { say(socket_, Kind::Wake, {}); }
+  void suspend() { say(socket_, Kind::Forget, {}); }
+
+  // Waits until it is done: the session's next command finds it so.
+  static void say(const Fd& socket, Kind kind, const std::string& text) {
+    try {
+      isolate::init::send_frame(socket.get(), {kind, 0, 0, 0, {}, {}}, text);
+      isolate::init::receive_frame(socket.get());
+    } catch (const SystemError&) {
+      // it has ended: suspended, or on its own
+    }
+  }
+
+ private:
+  Fd socket_;
+  json record_;
+};
+
+// Files whose pages the processes execute, each once.
+std::vector<Mapped> mapped_files(const std::vector<pid_t>& pids) {
+  std::vector<Mapped> all;
+  std::set<std::string> seen;
+  for (pid_t pid : pids) {
+    std::istringstream maps(find_file(fmt::format("/proc/{}/maps", pid)).value_or(""));
+    for (std::string line; std::getline(maps, line);) {
+      std::size_t path = line.find('/');
+      if (path == std::string::npos || line.find(" r-xp ") == std::string::npos || !seen.insert(line.substr(path)).second) continue;
+      // The link is the file itself, whatever its name means by now.
+      Fd file(::open(fmt::format("/proc/{}/map_files/{}", pid, line.substr(0, line.find(' '))).c_str(), O_RDONLY | O_CLOEXEC));
+      if (file) all.push_back(describe_mapped(file.get(), line.substr(path)));
+    }
+  }
+  return all;
+}
+
+std::string criu_version(const std::string&) { return {}; }
+
+}  // namespace
+
+Taken take(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::Entry& entry, const TakeOptions& options) {
+  std::uint64_t began = now_ms();
+  Store store(directories);
+  Draft draft = store.draft();
+  Taken taken;
+  taken.name = options.name;
+  Manifest manifest;
+  manifest.cpu = cpu_features();
+
+  // All that can be done before is done before: the session stands still from here.
+  Fd run = make_run(directories, options.criu);
+  Dumper dumper = start_dumper(options.criu, run.get());
+  Fd images = open_file(draft.criu(), O_RDONLY | O_DIRECTORY);
+  Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
+  std::string layer = draft.make_layer("0");
+
+  std::uint64_t parked_at = now_ms();
+  Parked parked(entry, options.name);
+  const json& record = parked.record();
+  pid_t pid = record.at("pid");
+  std::vector<MountPoint> mounts = mounts_of(pid);
+  isolate::Cgroup group = isolate::Cgroup::open(record.at("cgroup").get<std::string>(), cgroups);
+
+  CriuOptions criu;
+  criu.images = images.get();
+  criu.work = work.get();
+  criu.pid = pid;
+  criu.external = external_at_dump(mounts);
+  criu.leave_running = true;
+  criu.empty_namespaces = CLONE_NEWNET;
+  criu.tcp_established = true;
+  criu.link_remap = true;
+  criu.ghost_limit = 1u << 30;
+  dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
+    if (when != "post-dump") return;
+    std::uint64_t start = now_ms();
+    CopiedLayer copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
+    taken.layer_bytes = copied.bytes;
+    taken.layer_ms = now_ms() - start;
+    manifest.mapped = mapped_files(group.processes());
+    if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
+  });
+  taken.frozen_ms = now_ms() - parked_at;
+  if (!options.suspend) parked.wake();
+
+  manifest.session_id = entry.id();
+  manifest.left_running = !options.suspend;
+  manifest.automatic = options.automatic;
+  utsname host;
+  ::uname(&host);
+  manifest.kernel = host.release;
+  manifest.machine = host.machine;
+  manifest.criu_version = criu_version(options.criu);
+  manifest.runner_version = RUNNER_VERSION;
+  manifest.policy_name = record.at("policy");
+  manifest.config = record.at("arguments").get<std::vector<std::string>>();
+  manifest.first_id = record.at("first_id");
+  manifest.id_count = session::IdRangeLease::kSize;
+  json session = record;
+  for (const MountPoint& mount : mounts) session["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+  manifest.session = session.dump();
+  manifest.layers = {"0"};
+  Snapshot snapshot = draft.publish(options.name, std::move(manifest));
+  taken.id = snapshot.manifest().id;
+  for (const File& file : snapshot.manifest().files)
+    if (file.path.starts_with("criu/")) taken.bytes += file.size;
+  taken.ms = now_ms() - began;
+  json created{{"snapshot", options.name}, {"id", taken.id}, {"bytes", taken.bytes}, {"layer_bytes", taken.layer_bytes},
+               {"frozen_ms", taken.frozen_ms}, {"layer_ms", taken.layer_ms}, {"ms", taken.ms}};
+  if (options.suspend) parked.suspend();
+  else Parked::say(supervise::connect_to_session(entry.file("control.sock")), Kind::Wake, created.dump());
+  keep_learnt(directories, options.criu, run.get());
+  return taken;
+}
+
+}  // namespace runner::snapshot

@@ -1,0 +1,85 @@
+#include "runner/supervise/parking.h"
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "isolate/init/protocol.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/socket.h"
+#include "runner/supervise/supervisor.h"
+
+namespace runner::supervise {
+
+using namespace isolate::sys;
+using isolate::init::Frame;
+using isolate::init::Kind;
+using json = nlohmann::json;
+
+std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request) {
+  calls.park();
+  while (!calls.parked()) {
+    pollfd wait{control, POLLIN, 0};
+    if (::poll(&wait, 1, -1) == -1 && errno != EINTR) fail(errno, "wait for PID 1");
+    if (!calls.hear()) throw std::runtime_error("the session has ended");
+  }
+  const isolate::Plan& plan = request.plan;
+  return json{{"pid", sandbox.child().pid()}, {"far", *calls.parked()}, {"cgroup", plan.cgroup.path},
+              {"first_id", plan.ids.uids.front().outside}, {"upper", plan.root.overlay->upper}, {"hostname", plan.hostname},
+              {"arguments", request.arguments}, {"policy", request.policy}, {"calls", json::parse(calls.save())}}.dump();
+}
+
+void send_record(int client, const std::string& record) {
+  Fd file = memory_file("record", record);
+  isolate::init::send_frame(client, {Kind::Parked, 0, 0, 0, {}, {}}, {}, {file.get()});
+}
+
+Parking await_parking(int client, int pidfd) {
+  for (;;) {
+    pollfd wait[2] = {{client, POLLIN, 0}, {pidfd, POLLIN, 0}};
+    if (::poll(wait, 2, -1) == -1) {
+      if (errno == EINTR) continue;
+      fail(errno, "wait for a snapshot");
+    }
+    if (!wait[0].revents) return Parking::GoesOn;  // PID 1 is dead, and nobody has said why
+    std::optional<Frame> word;
+    try {
+      word = isolate::init::receive_frame(client);
+    } catch (const SystemError&) {
+      return Parking::GoesOn;
+    }
+    if (!word || word->kind == Kind::Wake) return Parking::GoesOn;
+    if (word->kind == Kind::Forget) return Parking::Suspended;
+  }
+}
+
+void answer_parking(int client) {
+  try {
+    isolate::init::send_frame(client, {Kind::Wake, 0, 0, 0, {}, {}}, {}, {}, true);
+  } catch (const SystemError&) {
+    // it has not waited
+  }
+}
+
+events::SnapshotCreated parse_created(const std::string& text) {
+  json j = json::parse(text);
+  events::SnapshotCreated created;
+  j.at("snapshot").get_to(created.snapshot);
+  j.at("id").get_to(created.id);
+  j.at("bytes").get_to(created.bytes);
+  j.at("layer_bytes").get_to(created.layer_bytes);
+  j.at("frozen_ms").get_to(created.frozen_ms);
+  j.at("layer_ms").get_to(created.layer_ms);
+  j.at("ms").get_to(created.ms);
+  return created;
+}
+
+Fd take_descriptor(int pidfd, int number) {
+  return Fd(static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd, number, 0), "take over the control socket of PID 1")));
+}
+
+}  // namespace runner::supervise
