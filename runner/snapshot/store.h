@@ -15,7 +15,6 @@
 
 #include "isolate/sys/fd.h"
 #include "runner/session/directories.h"
-#include "runner/snapshot/keys.h"
 #include "runner/snapshot/manifest.h"
 
 namespace runner::snapshot {
@@ -64,6 +63,12 @@ class Snapshot {
   friend class Draft;
   Snapshot(std::string store, std::string path, isolate::sys::Fd dir, Manifest manifest)
       : store_(std::move(store)), path_(std::move(path)), dir_(std::move(dir)), manifest_(std::move(manifest)) {}
+  [[noreturn]] void bad(const std::string& file, const std::string& why) const;
+  isolate::sys::Fd open(const File& file) const;
+  void check_digest(const File& file, int fd) const;
+  void verify_layer(const File& index) const;
+  void verify_names() const;
+  std::vector<std::string> layer_paths_in(const std::string& own) const;
   std::string store_, path_;
   isolate::sys::Fd dir_;  // with the shared lock
   Manifest manifest_;
@@ -90,7 +95,7 @@ class Draft {
   friend class Store;
   Draft(session::Directories directories, std::string path, isolate::sys::Fd lock)
       : directories_(std::move(directories)), path_(std::move(path)), lock_(std::move(lock)) {}
-  void describe(Manifest& manifest) const;
+  std::vector<File> describe() const;
   session::Directories directories_;
   std::string path_;  // empty once it was published
   isolate::sys::Fd lock_;
@@ -107,6 +112,7 @@ class Store {
  public:
   /// Throws when the store is of a newer version. Makes nothing: that is for draft().
   explicit Store(const session::Directories& directories);
+  const session::Directories& directories() const { return directories_; }
 
   Draft draft();  ///< removes what killed makers have left, first
   /// Empty when there is none of that name. Throws BadSnapshot when its manifest does not verify.
@@ -130,6 +136,8 @@ class Store {
   std::string path() const { return directories_.data + "/snapshots"; }
 
  private:
+  std::vector<std::string> names() const;
+  void sign_all_again(const std::vector<std::string>& keys, Rotated& rotated) const;
   session::Directories directories_;
 };
 

@@ -1,0 +1,162 @@
+// Whether a snapshot is what its manifest says; and its images, checked on the way to who uses them.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "runner/snapshot/digest.h"
+#include "runner/snapshot/index.h"
+#include "runner/snapshot/place.h"
+#include "runner/snapshot/store.h"
+#include "runner/snapshot/walk.h"
+
+namespace runner::snapshot {
+
+using namespace isolate::sys;
+
+namespace {
+
+constexpr std::size_t kChunk = 256 << 10, kLargestRead = 64u << 20;
+
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+char* buffer() {
+  static const std::unique_ptr<char[]> bytes = std::make_unique_for_overwrite<char[]>(kChunk);
+  return bytes.get();
+}
+
+// Hands on what the file holds, at most a byte more than `size`: more is wrong anyway.
+template <typename Take>
+std::string digest_of(int fd, std::uint64_t size, const std::string& name, Take take) {
+  Sha256 hash;
+  for (std::uint64_t left = size + 1; left > 0;) {
+    ssize_t got = ::read(fd, buffer(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, left)));
+    if (got == -1 && errno == EINTR) continue;
+    if (check(got, "read {}", name) == 0) break;
+    std::string_view bytes(buffer(), static_cast<std::size_t>(got));
+    hash.add(bytes);
+    take(bytes);
+    left -= bytes.size();
+  }
+  return hash.hex();
+}
+
+}  // namespace
+
+void Snapshot::bad(const std::string& file, const std::string& why) const { throw BadSnapshot(name(), file, why); }
+
+Fd Snapshot::open(const File& file) const {
+  // The folder of the path as well: a link there would lead out of what is locked.
+  std::string folder = file.path.substr(0, file.path.find('/'));
+  Fd place(::openat(dir_.get(), folder.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  Fd opened(place ? ::openat(place.get(), name_of(file.path).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1);
+  if (!opened && errno == ENOENT) bad(file.path, "it is missing");
+  if (!opened && (errno == ELOOP || errno == ENOTDIR || errno == ENXIO)) bad(file.path, "it was replaced by something else");
+  check(opened.get(), "open {}/{}", path_, file.path);
+  struct stat info;
+  check(::fstat(opened.get(), &info), "look at {}/{}", path_, file.path);
+  if (!S_ISREG(info.st_mode)) bad(file.path, "it was replaced by something else");
+  if (static_cast<std::uint64_t>(info.st_size) != file.size)
+    bad(file.path, fmt::format("it was changed: it has {} bytes, not {}", info.st_size, file.size));
+  return opened;
+}
+
+void Snapshot::check_digest(const File& file, int fd) const {
+  std::string digest = digest_of(fd, file.size, file.path, [](std::string_view) {});
+  if (digest != file.sha256) bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
+}
+
+void Snapshot::verify_layer(const File& index) const {
+  std::string layer = index.path.substr(0, index.path.size() - 6), text = read(index.path);
+  Fd dir(::openat(dir_.get(), layer.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir && errno == ENOENT) bad(layer, "it is missing");
+  check(dir.get(), "open {}/{}", path_, layer);
+  std::string now;
+  try {
+    now = index_of(std::move(dir));
+  } catch (const SystemError& error) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    bad(layer, error.what());
+  }
+  Difference found = difference(text, now);
+  if (!found.path.empty()) bad(layer + "/" + found.path, found.why);
+}
+
+void Snapshot::verify_names() const {
+  auto names = [&](const char* folder) {
+    Fd dir(check(::openat(dir_.get(), folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open {}/{}", path_, folder));
+    return names_in(dir.get(), folder);
+  };
+  auto named = [&](const std::string& path) {
+    return std::any_of(manifest_.files.begin(), manifest_.files.end(), [&](const File& file) { return file.path == path; });
+  };
+  for (const std::string& name : names("."))
+    if (name != kManifest && std::find(std::begin(kFolders), std::end(kFolders), name) == std::end(kFolders)) bad(name, "it was added: the manifest does not name it");
+  for (const std::string folder : kFolders)
+    for (const std::string& name : names(folder.c_str())) {
+      std::string path = folder + "/" + name;
+      if (!named(path) && !(folder == "layers" && named(path + ".index"))) bad(path, "it was added: the manifest does not name it");
+    }
+}
+
+void Snapshot::verify(Verify depth) const {
+  for (const File& file : manifest_.files) {
+    Fd opened = open(file);
+    if (is_pages(file.path) && depth != Verify::Full) continue;
+    check_digest(file, opened.get());
+    if (file.path.starts_with("layers/")) verify_layer(file);
+  }
+  verify_names();
+}
+
+void Snapshot::take_verified(int to, Verify depth) const {
+  for (const File& file : manifest_.files) {
+    if (!file.path.starts_with("criu/")) continue;
+    Fd from = open(file);
+    std::string name = name_of(file.path);
+    if (is_pages(file.path)) {
+      if (depth == Verify::Full) check_digest(file, from.get());
+      check(::symlinkat((path_ + "/" + file.path).c_str(), to, name.c_str()), "link {}", name);
+      continue;
+    }
+    Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make a copy of {}", file.path));
+    std::string digest = digest_of(from.get(), file.size, file.path, [&](std::string_view bytes) {
+      for (std::size_t done = 0; done < bytes.size();)
+        done += static_cast<std::size_t>(check(::write(copy.get(), bytes.data() + done, bytes.size() - done), "write a copy of {}", file.path));
+    });
+    if (digest != file.sha256) bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
+  }
+}
+
+std::string Snapshot::read(const std::string& path) const {
+  auto file = std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const File& each) { return each.path == path; });
+  if (file == manifest_.files.end()) bad(path, "the manifest has no such file");
+  if (file->size > std::max(kLargestRead, kLargestIndex)) fail(EFBIG, "read {} of snapshot {} ({} bytes)", path, name(), file->size);
+  Fd opened = open(*file);
+  std::string text;
+  text.reserve(file->size + 1);
+  std::string digest = digest_of(opened.get(), file->size, path, [&](std::string_view bytes) { text += bytes; });
+  if (digest != file->sha256) bad(path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file->sha256));
+  return text;
+}
+
+std::vector<std::string> Snapshot::layer_paths() const { return layer_paths_in(path_); }
+
+std::vector<std::string> Snapshot::layer_paths_in(const std::string& own) const {
+  std::vector<std::string> paths;
+  for (const std::string& layer : manifest_.layers) {
+    std::size_t slash = layer.find('/');
+    std::string path = slash == std::string::npos ? own + "/layers/" + layer
+                                                  : store_ + "/" + layer.substr(0, slash) + "/layers/" + layer.substr(slash + 1);
+    if (!find_dir(path)) bad("layers/" + layer, fmt::format("it is missing ({})", path));
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+}  // namespace runner::snapshot
