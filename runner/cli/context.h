@@ -20,6 +20,9 @@ struct Globals {
   void declare(Options& options);
 };
 
+/// Whether a global flag is followed by its value.
+bool takes_value(const std::string& flag);
+
 class Context {
  public:
   Globals globals;
@@ -88,6 +91,7 @@ int rename_main(Context& context);
 int resume_main(Context& context);
 int rm_main(Context& context);
 int run_main(Context& context);
+int snapshot_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);

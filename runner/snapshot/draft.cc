@@ -92,7 +92,11 @@ Snapshot Draft::publish(const std::string& name, Manifest manifest) {
   if (manifest.id.empty()) manifest.id = random_id();
   if (manifest.created.empty()) manifest.created = session::rfc3339_now();
   if (manifest.runner_version.empty()) manifest.runner_version = RUNNER_VERSION;
-  manifest.files = describe();
+  std::vector<File> expected = std::exchange(manifest.files, describe());
+  for (std::size_t i = 0; i < expected.size() && expected != manifest.files; ++i)
+    if (i >= manifest.files.size() || expected[i] != manifest.files[i])
+      throw std::runtime_error(fmt::format("make snapshot {}: {} is not as its manifest has it (size {}, SHA-256 {})", name, expected[i].path,
+                                           expected[i].size, expected[i].sha256));
   manifest.counter = next_counter(store);
 
   // All that was written: a sync of each of thousands of files would be as many commits of the journal. It tells of errors since Linux 5.8.

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -54,6 +55,8 @@ class Snapshot {
   /// Throws BadSnapshot; what has been copied by then stays, for the caller to remove.
   void take_verified(int to, Verify depth = Verify::Metadata) const;
 
+  /// Hands on the bytes of one file; throws BadSnapshot behind the last of them when they were not those of the manifest.
+  void send(const File& file, const std::function<void(std::string_view bytes)>& take) const;
   /// The verified contents of one file, such as "files/shm.tar". Throws BadSnapshot when the manifest has no such file, or for its
   /// contents.
   std::string read(const std::string& file) const;
@@ -65,7 +68,7 @@ class Snapshot {
       : store_(std::move(store)), path_(std::move(path)), dir_(std::move(dir)), manifest_(std::move(manifest)) {}
   [[noreturn]] void bad(const std::string& file, const std::string& why) const;
   isolate::sys::Fd open(const File& file) const;
-  void check_digest(const File& file, int fd) const;
+  void send(const File& file, int fd, const std::function<void(std::string_view)>& take) const;
   void verify_layer(const File& index) const;
   void verify_names() const;
   std::vector<std::string> layer_paths_in(const std::string& own) const;
@@ -88,7 +91,8 @@ class Draft {
 
   /// Makes it a snapshot called `name`: hashes all, syncs all, writes the manifest, renames. When it returns the snapshot will survive a
   /// loss of power. Throws when the name is taken or bad, when something is in the folders that may not be there, when the disk is full;
-  /// then nothing is left once this object has gone. Fields of the manifest that the store knows are set here.
+  /// then nothing is left once this object has gone. Fields of the manifest that the store knows are set here; files that it has already
+  /// must be those that are found.
   Snapshot publish(const std::string& name, Manifest manifest);
 
  private:

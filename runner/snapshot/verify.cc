@@ -29,22 +29,6 @@ char* buffer() {
   return bytes.get();
 }
 
-// Hands on what the file holds, at most a byte more than `size`: more is wrong anyway.
-template <typename Take>
-std::string digest_of(int fd, std::uint64_t size, const std::string& name, Take take) {
-  Sha256 hash;
-  for (std::uint64_t left = size + 1; left > 0;) {
-    ssize_t got = ::read(fd, buffer(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, left)));
-    if (got == -1 && errno == EINTR) continue;
-    if (check(got, "read {}", name) == 0) break;
-    std::string_view bytes(buffer(), static_cast<std::size_t>(got));
-    hash.add(bytes);
-    take(bytes);
-    left -= bytes.size();
-  }
-  return hash.hex();
-}
-
 }  // namespace
 
 void Snapshot::bad(const std::string& file, const std::string& why) const { throw BadSnapshot(name(), file, why); }
@@ -65,10 +49,23 @@ Fd Snapshot::open(const File& file) const {
   return opened;
 }
 
-void Snapshot::check_digest(const File& file, int fd) const {
-  std::string digest = digest_of(fd, file.size, file.path, [](std::string_view) {});
-  if (digest != file.sha256) bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
+void Snapshot::send(const File& file, int fd, const std::function<void(std::string_view)>& take) const {
+  Sha256 hash;
+  // A byte more than it should have: more is wrong anyway.
+  for (std::uint64_t left = file.size + 1; left > 0;) {
+    ssize_t got = ::read(fd, buffer(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, left)));
+    if (got == -1 && errno == EINTR) continue;
+    if (check(got, "read {} of snapshot {}", file.path, name()) == 0) break;
+    std::string_view bytes(buffer(), static_cast<std::size_t>(got));
+    hash.add(bytes);
+    if (take) take(bytes);
+    left -= bytes.size();
+  }
+  if (std::string digest = hash.hex(); digest != file.sha256)
+    bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
 }
+
+void Snapshot::send(const File& file, const std::function<void(std::string_view)>& take) const { send(file, open(file).get(), take); }
 
 void Snapshot::verify_layer(const File& index) const {
   std::string layer = index.path.substr(0, index.path.size() - 6), text = read(index.path);
@@ -108,7 +105,7 @@ void Snapshot::verify(Verify depth) const {
   for (const File& file : manifest_.files) {
     Fd opened = open(file);
     if (is_pages(file.path) && depth != Verify::Full) continue;
-    check_digest(file, opened.get());
+    send(file, opened.get(), nullptr);
     if (file.path.starts_with("layers/")) verify_layer(file);
   }
   verify_names();
@@ -120,16 +117,15 @@ void Snapshot::take_verified(int to, Verify depth) const {
     Fd from = open(file);
     std::string name = name_of(file.path);
     if (is_pages(file.path)) {
-      if (depth == Verify::Full) check_digest(file, from.get());
+      if (depth == Verify::Full) send(file, from.get(), nullptr);
       check(::symlinkat((path_ + "/" + file.path).c_str(), to, name.c_str()), "link {}", name);
       continue;
     }
     Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make a copy of {}", file.path));
-    std::string digest = digest_of(from.get(), file.size, file.path, [&](std::string_view bytes) {
+    send(file, from.get(), [&](std::string_view bytes) {
       for (std::size_t done = 0; done < bytes.size();)
         done += static_cast<std::size_t>(check(::write(copy.get(), bytes.data() + done, bytes.size() - done), "write a copy of {}", file.path));
     });
-    if (digest != file.sha256) bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
   }
 }
 
@@ -137,11 +133,9 @@ std::string Snapshot::read(const std::string& path) const {
   auto file = std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const File& each) { return each.path == path; });
   if (file == manifest_.files.end()) bad(path, "the manifest has no such file");
   if (file->size > std::max(kLargestRead, kLargestIndex)) fail(EFBIG, "read {} of snapshot {} ({} bytes)", path, name(), file->size);
-  Fd opened = open(*file);
   std::string text;
   text.reserve(file->size + 1);
-  std::string digest = digest_of(opened.get(), file->size, path, [&](std::string_view bytes) { text += bytes; });
-  if (digest != file->sha256) bad(path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file->sha256));
+  send(*file, [&](std::string_view bytes) { text += bytes; });
   return text;
 }
 
