@@ -104,6 +104,8 @@ std::string_view field(std::string_view line, int number) {
   return line.substr(0, line.find_first_of(" \n"));
 }
 
+constexpr const char* kTimeChanged = "its time was changed";
+
 std::string_view path_in(std::string_view group) { return field(group, group[0] == 'w' || group[0] == 'h' ? 1 : 5); }
 
 const char* what_changed(std::string_view was, std::string_view is) {
@@ -111,7 +113,7 @@ const char* what_changed(std::string_view was, std::string_view is) {
   if (was_line == is_line) return "its attributes were changed";
   if (was[0] != is[0]) return "it was replaced by something of another kind";
   if (was[0] == 'h') return "it is a hard link to another file";
-  constexpr const char* kWhat[] = {"", "its mode was changed", "its owner was changed", "its group was changed", "its time was changed", ""};
+  constexpr const char* kWhat[] = {"", "its mode was changed", "its owner was changed", "its group was changed", kTimeChanged, ""};
   const char* changed = was[0] == 'l' ? "it leads elsewhere" : "its contents were changed";
   for (int i = 6; i < 8 && was[0] != 'd'; ++i)
     if (field(was_line, i) != field(is_line, i)) return changed;
@@ -138,11 +140,18 @@ std::string index_of(Fd layer) {
 Difference difference(std::string_view index, std::string_view now) {
   if (index == now) return {};
   Groups before(index), after(now);
+  Difference of_time;  // of a directory: what was done in it tells more
   for (;;) {
     std::string_view was = before.next(), is = after.next();
-    if (was == is && !was.empty()) continue;
+    if (was.empty() && is.empty()) return of_time;
+    if (was == is) continue;
     std::string_view was_path = was.empty() ? was : path_in(was), is_path = is.empty() ? is : path_in(is);
-    if (was_path == is_path) return {std::string(was_path), what_changed(was, is)};
+    if (was_path == is_path) {
+      Difference found{std::string(was_path), what_changed(was, is)};
+      if (found.why != kTimeChanged || was[0] != 'd') return found;
+      if (of_time.path.empty()) of_time = std::move(found);
+      continue;
+    }
     if (!is.empty() && !has_path(index, is_path)) return {std::string(is_path), "it was added"};
     return {std::string(was.empty() ? is_path : was_path), "it is missing"};
   }

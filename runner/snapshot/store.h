@@ -40,7 +40,8 @@ enum class Verify {
 /// Its manifest has been verified.
 class Snapshot {
  public:
-  const Manifest& manifest() const { return manifest_; }
+  const Manifest& manifest() const& { return manifest_; }
+  Manifest manifest() && { return std::move(manifest_); }
   const std::string& name() const { return manifest_.name; }
   const std::string& path() const { return path_; }  ///< absolute
   /// Its layers, top first: directories with ids from 0, for isolate::Overlay::lower. Throws BadSnapshot when one is missing.
@@ -67,7 +68,8 @@ class Snapshot {
   Snapshot(std::string store, std::string path, isolate::sys::Fd dir, Manifest manifest)
       : store_(std::move(store)), path_(std::move(path)), dir_(std::move(dir)), manifest_(std::move(manifest)) {}
   [[noreturn]] void bad(const std::string& file, const std::string& why) const;
-  isolate::sys::Fd open(const File& file) const;
+  isolate::sys::Fd open_folder(const std::string& name) const;
+  isolate::sys::Fd open(const File& file, int folder) const;
   void send(const File& file, int fd, const std::function<void(std::string_view)>& take) const;
   void verify_layer(const File& index) const;
   void verify_names() const;

@@ -24,6 +24,8 @@ constexpr std::size_t kChunk = 256 << 10, kLargestRead = 64u << 20;
 
 std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
+std::string folder_of(const std::string& path) { return path.substr(0, path.find('/')); }
+
 char* buffer() {
   static const std::unique_ptr<char[]> bytes = std::make_unique_for_overwrite<char[]>(kChunk);
   return bytes.get();
@@ -33,11 +35,17 @@ char* buffer() {
 
 void Snapshot::bad(const std::string& file, const std::string& why) const { throw BadSnapshot(name(), file, why); }
 
-Fd Snapshot::open(const File& file) const {
-  // The folder of the path as well: a link there would lead out of what is locked.
-  std::string folder = file.path.substr(0, file.path.find('/'));
-  Fd place(::openat(dir_.get(), folder.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  Fd opened(place ? ::openat(place.get(), name_of(file.path).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1);
+// By itself, not as part of a path: a link there would lead out of what is locked.
+Fd Snapshot::open_folder(const std::string& name) const {
+  Fd folder(::openat(dir_.get(), name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder && errno == ENOENT) bad(name, "it is missing");
+  if (!folder && (errno == ELOOP || errno == ENOTDIR)) bad(name, "it was replaced by something else");
+  check(folder.get(), "open {}/{}", path_, name);
+  return folder;
+}
+
+Fd Snapshot::open(const File& file, int folder) const {
+  Fd opened(::openat(folder, name_of(file.path).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!opened && errno == ENOENT) bad(file.path, "it is missing");
   if (!opened && (errno == ELOOP || errno == ENOTDIR || errno == ENXIO)) bad(file.path, "it was replaced by something else");
   check(opened.get(), "open {}/{}", path_, file.path);
@@ -51,8 +59,7 @@ Fd Snapshot::open(const File& file) const {
 
 void Snapshot::send(const File& file, int fd, const std::function<void(std::string_view)>& take) const {
   Sha256 hash;
-  // A byte more than it should have: more is wrong anyway.
-  for (std::uint64_t left = file.size + 1; left > 0;) {
+  for (std::uint64_t left = file.size; left > 0;) {  // more it has not, open() saw
     ssize_t got = ::read(fd, buffer(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, left)));
     if (got == -1 && errno == EINTR) continue;
     if (check(got, "read {} of snapshot {}", file.path, name()) == 0) break;
@@ -65,7 +72,7 @@ void Snapshot::send(const File& file, int fd, const std::function<void(std::stri
     bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
 }
 
-void Snapshot::send(const File& file, const std::function<void(std::string_view)>& take) const { send(file, open(file).get(), take); }
+void Snapshot::send(const File& file, const std::function<void(std::string_view)>& take) const { send(file, open(file, open_folder(folder_of(file.path)).get()).get(), take); }
 
 void Snapshot::verify_layer(const File& index) const {
   std::string layer = index.path.substr(0, index.path.size() - 6), text = read(index.path);
@@ -81,7 +88,7 @@ void Snapshot::verify_layer(const File& index) const {
     bad(layer, error.what());
   }
   Difference found = difference(text, now);
-  if (!found.path.empty()) bad(layer + "/" + found.path, found.why);
+  if (!found.path.empty()) bad(found.path == "." ? layer : layer + "/" + found.path, found.why);
 }
 
 void Snapshot::verify_names() const {
@@ -103,7 +110,7 @@ void Snapshot::verify_names() const {
 
 void Snapshot::verify(Verify depth) const {
   for (const File& file : manifest_.files) {
-    Fd opened = open(file);
+    Fd folder = open_folder(folder_of(file.path)), opened = open(file, folder.get());
     if (is_pages(file.path) && depth != Verify::Full) continue;
     send(file, opened.get(), nullptr);
     if (file.path.starts_with("layers/")) verify_layer(file);
@@ -112,9 +119,10 @@ void Snapshot::verify(Verify depth) const {
 }
 
 void Snapshot::take_verified(int to, Verify depth) const {
+  Fd folder = open_folder("criu");
   for (const File& file : manifest_.files) {
     if (!file.path.starts_with("criu/")) continue;
-    Fd from = open(file);
+    Fd from = open(file, folder.get());
     std::string name = name_of(file.path);
     if (is_pages(file.path)) {
       if (depth == Verify::Full) send(file, from.get(), nullptr);
