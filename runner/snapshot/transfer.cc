@@ -88,8 +88,8 @@ class Expected {
     if (entry->name != name || entry->kind != TarEntry::Kind::File)
       throw TarError(fmt::format("refused: {} where {} should be: this is not what `runner snapshot export` writes",
                                  entry->kind == TarEntry::Kind::File ? shortened(entry->name) : "something that is no file", name));
-    if (entry->size > most || (size && entry->size != *size))
-      throw TarError(fmt::format("refused: {}: it has {} bytes, not {}{}", name, entry->size, size ? "" : "at most ", size.value_or(most)));
+    if (size && entry->size != *size) throw TarError(fmt::format("refused: {}: it has {} bytes, not {}", name, entry->size, *size));
+    if (entry->size > most) throw TarError(fmt::format("refused: {}: it has {} bytes, more than {}", name, entry->size, most));
   }
 
   void each(const std::function<void(std::string_view)>& take) {
