@@ -3,8 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "runner/cli/sessions.h"
 #include "runner/cli/table.h"
@@ -71,7 +72,12 @@ int snapshot_verify(Context& context) {
   if (names.empty()) throw UsageError("snapshot verify: NAME is missing");
   snapshot::Store store(context.directories());
   return for_each_id(context, names, [&](const std::string& name) {
-    store.get(name).verify(full ? snapshot::Verify::Full : snapshot::Verify::Metadata);
+    snapshot::Snapshot found = store.get(name);
+    found.verify(full ? snapshot::Verify::Full : snapshot::Verify::Metadata);
+    std::set<std::string> parents;  // whose layers it has
+    for (const std::string& layer : found.manifest().layers)
+      if (std::size_t slash = layer.find('/'); slash != std::string::npos) parents.insert(layer.substr(0, slash));
+    for (const std::string& parent : parents) store.get(parent).verify(snapshot::Verify::Metadata);
     fmt::print("{}: {}\n", name, full ? "good" : "good (memory pages by their size only: --full reads them)");
     std::fflush(stdout);
   });
@@ -109,12 +115,14 @@ int snapshot_prune(Context& context) {
   std::vector<snapshot::Listed> list = store.list();
   auto counter = [](const snapshot::Listed& each) { return each.manifest ? each.manifest->counter : 0; };
   std::sort(list.begin(), list.end(), [&](const auto& a, const auto& b) { return counter(a) > counter(b); });
+  snapshot::Store::Users users = store.users();
   for (const snapshot::Listed& each : list) {
     // A damaged one may be what somebody wants to look into: only `rm` takes it.
-    if (!each.manifest || (!all && !each.manifest->automatic) || !store.users_of(each.name).empty()) continue;
+    if (!each.manifest || (!all && !each.manifest->automatic) || !users[each.name].empty()) continue;
     code = std::max(code, for_each_id(context, {each.name}, [&](const std::string& name) {
                       std::uint64_t bytes = session::bytes_on_disk(store.path() + "/" + name);
-                      if (!dry) store.remove(name);
+                      if (!dry) store.remove(name);  // which looks again whether something uses it
+                      for (auto& [of, by] : users) std::erase(by, "snapshot " + name);
                       ++count, sum += bytes;
                       if (as_table) rows.push_back({name, human_bytes(bytes)});
                       else fmt::print("{}\n", nlohmann::ordered_json{{"name", name}, {"bytes", bytes}}.dump());

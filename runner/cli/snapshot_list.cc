@@ -23,9 +23,14 @@ std::string printed(const json& j, int indent) { return j.dump(indent, ' ', true
 
 std::uint64_t bytes_of(const snapshot::Store& store, const std::string& name) { return session::bytes_on_disk(store.path() + "/" + name); }
 
-json describe(const snapshot::Store& store, const Listed& each) {
+std::vector<std::string> users_of(const snapshot::Store::Users& users, const std::string& name) {
+  auto found = users.find(name);
+  return found == users.end() ? std::vector<std::string>() : found->second;
+}
+
+json describe(const snapshot::Store& store, const snapshot::Store::Users& users, const Listed& each) {
   json j{{"name", each.name}, {"status", each.manifest ? "good" : "damaged"}, {"error", nullptr}, {"bytes", bytes_of(store, each.name)},
-         {"used_by", store.users_of(each.name)}};
+         {"used_by", users_of(users, each.name)}};
   if (!each.manifest) {
     j["error"] = each.why;
     return j;
@@ -36,8 +41,8 @@ json describe(const snapshot::Store& store, const Listed& each) {
   return j;
 }
 
-Row row_of(const snapshot::Store& store, const Listed& each) {
-  std::string bytes = human_bytes(bytes_of(store, each.name)), users = fmt::format("{}", fmt::join(store.users_of(each.name), ", "));
+Row row_of(const snapshot::Store& store, const snapshot::Store::Users& all_users, const Listed& each) {
+  std::string bytes = human_bytes(bytes_of(store, each.name)), users = fmt::format("{}", fmt::join(users_of(all_users, each.name), ", "));
   if (users.empty()) users = "-";
   if (!each.manifest) return {each.name, "damaged", "-", bytes, "-", "-", users};
   auto created = session::parse_rfc3339(each.manifest->created);
@@ -60,10 +65,11 @@ int snapshot_ls(Context& context) {
   snapshot::Store store(context.directories());
   std::vector<Row> rows{{"NAME", "STATUS", "AGE", "SIZE", "SESSION", "POLICY", "USED BY"}};
   std::string text;
+  snapshot::Store::Users users = store.users();
   for (const Listed& each : store.list()) {
     if (quiet) text += each.name + "\n";
-    else if (as_table) rows.push_back(row_of(store, each));
-    else text += printed(describe(store, each), -1);
+    else if (as_table) rows.push_back(row_of(store, users, each));
+    else text += printed(describe(store, users, each), -1);
   }
   fmt::print("{}", as_table && !quiet ? table(rows) : text);
   return 0;
@@ -77,7 +83,7 @@ int snapshot_show(Context& context) {
   json j{{"name", name},
          {"path", found.path()},
          {"bytes", bytes_of(store, name)},
-         {"used_by", store.users_of(name)},
+         {"used_by", users_of(store.users(), name)},
          {"manifest", json::parse(snapshot::body_of(found.manifest()))}};
   fmt::print("{}", printed(j, 2));
   return 0;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 #include <sstream>
 
 #include "isolate/sys/error.h"
@@ -49,13 +50,25 @@ std::string why_unsigned(const std::optional<Signed>& parts, const std::vector<s
   return "it was changed, or it was signed with another key than this store's";
 }
 
-// Of a manifest that need not verify: what a damaged one names can only be too much.
-std::vector<std::string> layers_named_by(const std::string& manifest) {
+// Those that a session was restored from.
+std::set<std::string> snapshots_of(const session::Directories& directories, const std::string& session) {
+  std::istringstream from(find_file(directories.session_data(session) + "/from").value_or(""));
+  std::set<std::string> names;
+  for (std::string line; std::getline(from, line);) names.insert(line);
+  return names;
+}
+
+// Those whose layers a manifest names that has `hint` in it. It need not verify: what a damaged one names can only be too much.
+std::set<std::string> snapshots_named_by(const std::string& manifest, const std::string& hint) {
   auto text = find_file(manifest, kLargestManifest);
-  auto parts = text ? split(*text) : std::nullopt;
+  auto parts = text && text->find(hint) != std::string::npos ? split(*text) : std::nullopt;
   Diagnostics unheard;
   auto read = parts ? read_body(parts->body, manifest, unheard) : std::nullopt;
-  return read ? read->layers : std::vector<std::string>();
+  std::set<std::string> names;
+  if (read)
+    for (const std::string& layer : read->layers)
+      if (std::size_t slash = layer.find('/'); slash != std::string::npos) names.insert(layer.substr(0, slash));
+  return names;
 }
 
 }  // namespace
@@ -138,21 +151,22 @@ std::vector<Listed> Store::list() const {
   return list;
 }
 
+Store::Users Store::users() const {
+  Users users;
+  for (const std::string& id : list_dir(directories_.data + "/sessions"))
+    for (const std::string& name : snapshots_of(directories_, id)) users[name].push_back("session " + id);
+  for (const std::string& other : names())
+    for (const std::string& name : snapshots_named_by(path() + "/" + other + "/" + kManifest, "/")) users[name].push_back("snapshot " + other);
+  return users;
+}
+
+// The same of one, faster: a manifest takes longer to parse than to search.
 std::vector<std::string> Store::users_of(const std::string& name) const {
   std::vector<std::string> users;
-  for (const std::string& id : list_dir(directories_.data + "/sessions")) {
-    std::istringstream from(find_file(directories_.session_data(id) + "/from").value_or(""));
-    for (std::string line; std::getline(from, line);)
-      if (line == name) {
-        users.push_back("session " + id);
-        break;
-      }
-  }
-  for (const std::string& other : names()) {
-    std::vector<std::string> layers = layers_named_by(path() + "/" + other + "/" + kManifest);
-    if (other != name && std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) { return layer.starts_with(name + "/"); }))
-      users.push_back("snapshot " + other);
-  }
+  for (const std::string& id : list_dir(directories_.data + "/sessions"))
+    if (snapshots_of(directories_, id).contains(name)) users.push_back("session " + id);
+  for (const std::string& other : names())
+    if (snapshots_named_by(path() + "/" + other + "/" + kManifest, "\"" + name + "/").contains(name)) users.push_back("snapshot " + other);
   return users;
 }
 

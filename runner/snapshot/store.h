@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -126,8 +127,10 @@ class Store {
   Snapshot get(const std::string& name) const;  ///< throws, too, when there is none
   std::vector<Listed> list() const;             ///< by name
 
-  /// Sessions that were restored from it, "session s1", and snapshots that have layers of it, "snapshot base2".
-  std::vector<std::string> users_of(const std::string& name) const;
+  /// Of each snapshot that something uses: the sessions that were restored from it, "session s1", and the snapshots that have layers of
+  /// it, "snapshot base2".
+  using Users = std::map<std::string, std::vector<std::string>>;
+  Users users() const;
   /// Throws when there is none, and when something uses it, which the message names. A damaged one can be removed.
   void remove(const std::string& name);
   void sweep();  ///< what killed makers and removers have left
@@ -143,6 +146,7 @@ class Store {
 
  private:
   std::vector<std::string> names() const;
+  std::vector<std::string> users_of(const std::string& name) const;
   void sign_all_again(const std::vector<std::string>& keys, Rotated& rotated) const;
   session::Directories directories_;
 };

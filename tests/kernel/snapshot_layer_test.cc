@@ -209,6 +209,24 @@ TEST_SUITE("snapshot store") {
     CHECK(attribute(again.dir(), "etc/tagged", "security.capability") == capability(kFirst));
   }
 
+  TEST_CASE("the layer of a real session is one that can be copied") {
+    SKIP_UNLESS(is_root(), "root");
+    TestStore test;
+    Away away({}, {"sh", "-c", "echo hi >/tmp/a; mkdir /tmp/d; ln /tmp/a /tmp/d/b; rm -f /etc/hosts; echo mine >/workspace/w; touch ready; exec sleep 60"});
+    std::string upper = data_dir() + "/sessions/" + away.box.id + "/fs/upper";
+    REQUIRE(eventually([&] { return exists(upper + "/tmp/d/b"); }));
+    REQUIRE(tests::runner({"pause", away.box.id}).code == 0);
+    struct stat info;
+    REQUIRE(::stat(upper.c_str(), &info) == 0);
+    Draft draft = test.store.draft();
+    CopiedLayer copied = copy_layer(upper, draft.make_layer("0"), info.st_uid);
+    CHECK(copied.files >= 4);
+    Snapshot made = draft.publish("base", sample_manifest());
+    made.verify(Verify::Full);
+    CHECK(read(made.layer_paths().at(0) + "/tmp/a") == "hi\n");
+    CHECK(has(made.read("layers/0.index"), "h tmp/d/b tmp/a\n"));
+  }
+
   TEST_CASE("what does not belong into a layer is refused, and the file is named") {
     SKIP_UNLESS(is_root(), "root");
     TestStore test;

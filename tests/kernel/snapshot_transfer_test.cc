@@ -237,6 +237,12 @@ TEST_SUITE("snapshot store") {
     CHECK(shown["manifest"]["session"] == json{{"terminal", true}});
     CHECK(shown["manifest"]["files"].size() == 6);
     CHECK(test.cli({"verify", "base"}).out == "base: good (memory pages by their size only: --full reads them)\n");
+    {
+      std::string file = test.path("auto1") + "/layers/0/file", before = read(file);
+      isolate::sys::write_file(file, "CONTENT");
+      CHECK(has(test.cli({"verify", "auto2"}).err, "snapshot auto1 cannot be used: layers/0/file: its contents were changed"));
+      CHECK(test.cli({"verify", "base"}).code == 0);
+    }
     Ran removed = test.cli({"rm", "auto1", "none"});
     CHECK(removed.code == 125);
     CHECK(has(removed.err, "snapshot auto1 is in use by snapshot auto2"));
