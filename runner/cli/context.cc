@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -24,6 +25,11 @@ void Globals::declare(Options& options) {
   options.value("--cgroup-manager", cgroup_manager, "cgroupfs or disabled");
   options.flag("--systemd-cgroup", systemd_cgroup, "not supported yet: an error");
   options.flag("--debug", debug, "accepted as runc has it");
+}
+
+bool takes_value(const std::string& flag) {
+  constexpr const char* kFlags[] = {"--root", "--log", "--log-format", "--rootless", "--criu", "--cgroup-manager"};
+  return std::find(std::begin(kFlags), std::end(kFlags), flag) != std::end(kFlags);
 }
 
 std::vector<std::string> Context::parse(Options& options, bool stop_at_first) {

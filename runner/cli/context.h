@@ -20,6 +20,9 @@ struct Globals {
   void declare(Options& options);
 };
 
+/// Whether a global flag is followed by its value.
+bool takes_value(const std::string& flag);
+
 class Context {
  public:
   Globals globals;
@@ -91,7 +94,7 @@ int resume_main(Context& context);
 int rm_main(Context& context);
 int run_main(Context& context);
 int restore_main(Context& context);
-int snapshot_create_main(Context& context);
+int snapshot_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);

@@ -33,10 +33,10 @@ constexpr Verb kVerbs[] = {
     {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
-    {"snapshot", snapshot_create_main, "capture a session"},
     {"restore", restore_main, "bring a session back from a snapshot"},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
+    {"snapshot", snapshot_main, "capture a session; list, verify, remove, export and import snapshots", kSessionVerbFailed},
     {"cp", cp_main, "copy files into a session or container, or out of it"},
     {"watch", watch_main, "print changes of files in a session as events"},
     {"expose", expose_main, "relay a socket of the host to a port inside a session"},
@@ -58,8 +58,6 @@ constexpr Verb kVerbs[] = {
     {"features", features_main, "print what this runtime supports"},
 };
 
-constexpr const char* kValueFlags[] = {"--root", "--log", "--log-format", "--rootless", "--criu", "--cgroup-manager"};
-
 void print_help() {
   fmt::print("usage: runner [global flags] VERB [flags] ...\n\n");
   for (const Verb& verb : kVerbs) fmt::print("  {:10} {}\n", verb.name, verb.help);
@@ -70,8 +68,7 @@ void print_help() {
 int find_verb(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (argv[i][0] != '-') return i;
-    for (const char* flag : kValueFlags)
-      if (std::strcmp(argv[i], flag) == 0) ++i;
+    if (takes_value(argv[i])) ++i;
   }
   return argc;
 }

@@ -1,13 +1,13 @@
 // `runner snapshot create`, `runner suspend`: a session's processes and files on disk.
 #include <fmt/format.h>
 
-#include "runner/cli/context.h"
+#include "runner/cli/snapshot.h"
 #include "runner/session/time.h"
 #include "runner/snapshot/take.h"
 
 namespace runner::cli {
 
-int snapshot_create_main(Context& context) try {
+int snapshot_create(Context& context) try {
   std::string name;
   bool leave_running = false;
   Options options("snapshot create", "Capture a running session: its processes, terminals and files.");

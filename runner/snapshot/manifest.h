@@ -89,8 +89,12 @@ bool is_layer_name(std::string_view name);
 
 /// What the image of a process depends on of its CPU: the kernel's words, sorted. About 1.5 KB; takes some 50 µs.
 std::string cpu_features();
-/// Words that are in one list and not in the other: "-avx512f +amx_tile", as seen from the snapshot's side. Empty when equal.
+/// Words that are in one list and not in the other: "-avx512f +amx_tile" when the snapshot has avx512f and this host has not, and the
+/// other way round. Empty when they are equal.
 std::string cpu_difference(std::string_view snapshot, std::string_view here);
+
+/// One with what is known here: kernel, machine, CPU, version of runner.
+Manifest manifest_of_this_host();
 
 /// Build id of an ELF file, else the digest of its contents; `path` is what it is called. The position of `fd` is not used.
 Mapped describe_mapped(int fd, const std::string& path);

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -15,7 +17,6 @@
 
 #include "isolate/sys/fd.h"
 #include "runner/session/directories.h"
-#include "runner/snapshot/keys.h"
 #include "runner/snapshot/manifest.h"
 
 namespace runner::snapshot {
@@ -40,7 +41,8 @@ enum class Verify {
 /// Its manifest has been verified.
 class Snapshot {
  public:
-  const Manifest& manifest() const { return manifest_; }
+  const Manifest& manifest() const& { return manifest_; }
+  Manifest manifest() && { return std::move(manifest_); }
   const std::string& name() const { return manifest_.name; }
   const std::string& path() const { return path_; }  ///< absolute
   /// Its layers, top first: directories with ids from 0, for isolate::Overlay::lower. Throws BadSnapshot when one is missing.
@@ -55,6 +57,8 @@ class Snapshot {
   /// Throws BadSnapshot; what has been copied by then stays, for the caller to remove.
   void take_verified(int to, Verify depth = Verify::Metadata) const;
 
+  /// Hands on the bytes of one file; throws BadSnapshot behind the last of them when they were not those of the manifest.
+  void send(const File& file, const std::function<void(std::string_view bytes)>& take) const;
   /// The verified contents of one file, such as "files/shm.tar". Throws BadSnapshot when the manifest has no such file, or for its
   /// contents.
   std::string read(const std::string& file) const;
@@ -64,6 +68,13 @@ class Snapshot {
   friend class Draft;
   Snapshot(std::string store, std::string path, isolate::sys::Fd dir, Manifest manifest)
       : store_(std::move(store)), path_(std::move(path)), dir_(std::move(dir)), manifest_(std::move(manifest)) {}
+  [[noreturn]] void bad(const std::string& file, const std::string& why) const;
+  isolate::sys::Fd open_folder(const std::string& name) const;
+  isolate::sys::Fd open(const File& file, int folder) const;
+  void send(const File& file, int fd, const std::function<void(std::string_view)>& take) const;
+  void verify_layer(const File& index) const;
+  void verify_names() const;
+  std::vector<std::string> layer_paths_in(const std::string& own) const;
   std::string store_, path_;
   isolate::sys::Fd dir_;  // with the shared lock
   Manifest manifest_;
@@ -83,14 +94,15 @@ class Draft {
 
   /// Makes it a snapshot called `name`: hashes all, syncs all, writes the manifest, renames. When it returns the snapshot will survive a
   /// loss of power. Throws when the name is taken or bad, when something is in the folders that may not be there, when the disk is full;
-  /// then nothing is left once this object has gone. Fields of the manifest that the store knows are set here.
+  /// then nothing is left once this object has gone. Fields of the manifest that the store knows are set here; files that it has already
+  /// must be those that are found.
   Snapshot publish(const std::string& name, Manifest manifest);
 
  private:
   friend class Store;
   Draft(session::Directories directories, std::string path, isolate::sys::Fd lock)
       : directories_(std::move(directories)), path_(std::move(path)), lock_(std::move(lock)) {}
-  void describe(Manifest& manifest) const;
+  std::vector<File> describe() const;
   session::Directories directories_;
   std::string path_;  // empty once it was published
   isolate::sys::Fd lock_;
@@ -107,6 +119,7 @@ class Store {
  public:
   /// Throws when the store is of a newer version. Makes nothing: that is for draft().
   explicit Store(const session::Directories& directories);
+  const session::Directories& directories() const { return directories_; }
 
   Draft draft();  ///< removes what killed makers have left, first
   /// Empty when there is none of that name. Throws BadSnapshot when its manifest does not verify.
@@ -114,8 +127,10 @@ class Store {
   Snapshot get(const std::string& name) const;  ///< throws, too, when there is none
   std::vector<Listed> list() const;             ///< by name
 
-  /// Sessions that were restored from it, "session s1", and snapshots that have layers of it, "snapshot base2".
-  std::vector<std::string> users_of(const std::string& name) const;
+  /// Of each snapshot that something uses: the sessions that were restored from it, "session s1", and the snapshots that have layers of
+  /// it, "snapshot base2".
+  using Users = std::map<std::string, std::vector<std::string>>;
+  Users users() const;
   /// Throws when there is none, and when something uses it, which the message names. A damaged one can be removed.
   void remove(const std::string& name);
   void sweep();  ///< what killed makers and removers have left
@@ -130,6 +145,9 @@ class Store {
   std::string path() const { return directories_.data + "/snapshots"; }
 
  private:
+  std::vector<std::string> names() const;
+  std::vector<std::string> users_of(const std::string& name) const;
+  void sign_all_again(const std::vector<std::string>& keys, Rotated& rotated) const;
   session::Directories directories_;
 };
 
