@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename top plan policy check create start state kill delete list events ps pause resume spec features"
+  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top plan policy check create start state kill delete list events ps pause resume spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
@@ -18,6 +18,7 @@ _runner() {
       inspect | logs | rm | rename) COMPREPLY=($(compgen -W "$(runner ls -aq 2>/dev/null)" -- "$word")) ;;
       attach | code | stop | top | watch | expose | wait) COMPREPLY=($(compgen -W "$(runner ls -q 2>/dev/null)" -- "$word")) ;;
       exec | state | start | kill | delete | events | ps | pause | resume) COMPREPLY=($(compgen -W "$(runner list -q 2>/dev/null)" -- "$word")) ;;
+      volume) COMPREPLY=($(compgen -W "ls inspect create rm prune $(runner volume ls -q 2>/dev/null)" -- "$word")) ;;
       policy) COMPREPLY=($(compgen -W "check explain list $(runner policy list 2>/dev/null)" -- "$word")) ;;
       *) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac

@@ -72,6 +72,7 @@ json describe(Context& context, const Found& found, bool size) {
           {"user", text_or_null(s.user)},
           {"cwd", text_or_null(s.cwd)},
           {"rootfs", s.rootfs},
+          {"volumes", s.volumes},
           {"labels", s.annotations},
           {"owner", s.owner},
           {"remove", s.remove},

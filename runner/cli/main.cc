@@ -33,6 +33,7 @@ constexpr Verb kVerbs[] = {
     {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
+    {"volume", volume_main, "ls, inspect, create, rm, prune: named folders that outlive sessions", kSessionVerbFailed},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
     {"cp", cp_main, "copy files into a session or container, or out of it"},

@@ -9,6 +9,7 @@
 #include "runner/config/diagnostics.h"
 #include "runner/plan/config.h"
 #include "runner/plan/session_plan.h"
+#include "runner/session/volumes.h"
 
 namespace runner::cli {
 
@@ -32,8 +33,9 @@ struct SessionFlags {
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments);
 
 /// Config, policy and host to a plan; throws UsageError with all that is wrong. `upper`, `work` and `lower` are where the session's
-/// layers will be. `first_id` is of the session's range.
+/// layers will be. `first_id` is of the session's range. `volumes` gets those that the plan names, made if need be; without it nothing is
+/// made.
 plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories, std::uint32_t first_id,
-                         std::string& rootfs);
+                         std::string& rootfs, std::vector<session::VolumeLease>* volumes = nullptr);
 
 }  // namespace runner::cli

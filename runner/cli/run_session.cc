@@ -108,6 +108,7 @@ session::State new_state(const std::string& id, const plan::SessionPlan& plan, c
   state.remove = flags.rm;
   state.policy = plan.policy;
   state.sleep_ms = plan.sleep_ms;
+  state.volumes = plan.volumes;
   describe(plan, state);
   return state;
 }
@@ -180,7 +181,8 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   std::optional<session::IdRangeLease> range;
   if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
   std::string rootfs, data_path = context.directories().session_data(id);
-  plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs);
+  std::vector<session::VolumeLease> volumes;
+  plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
     throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");
@@ -293,6 +295,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
     forget.kept = true;
   }
   entry.unlock();
+  volumes.clear();
   // The session is over and nothing of it is left but its last words. Whoever reads them may take his time, or never come back:
   // a signal ends the wait.
   let_signals_end_us();

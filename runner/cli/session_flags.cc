@@ -32,13 +32,21 @@ void check_inside(const std::string& path, const std::string& flag, Diagnostics&
     if (part == "..") wrong.add({flag}, "'{}' may not contain '..'", path);
 }
 
-// HOST:INSIDE[:ro|rw[,...]]
+// What has no slash is a volume's name, as docker has it; "." and ".." are folders.
+plan::Volume volume_from(const std::string& from, const std::string& to, bool read_only, const std::string& flag, Diagnostics& wrong) {
+  if (from.find('/') != std::string::npos || from == "." || from == "..") return {absolute(from), to, read_only, flag, {}};
+  if (std::string why = session::why_bad_id(from); !why.empty())
+    wrong.add({flag}, "'{}' is no name of a volume, which is made as an id ({}); a path has a '/'", shown(from), why);
+  return {"", to, read_only, flag, from};
+}
+
+// HOST:INSIDE[:ro|rw[,...]] or NAME:INSIDE[:...]
 void read_volume(const std::string& text, plan::Config& config, Diagnostics& wrong) {
   std::string flag = "-v " + text;
   std::vector<std::string> parts = split(text, ':');
-  if (parts.size() < 2 || parts.size() > 3) return wrong.add({flag}, "a volume is HOST:INSIDE[:ro]");
-  plan::Volume volume{absolute(parts[0]), parts[1], false, flag};
-  if (parts[0].empty()) wrong.add({flag}, "the path on the host is missing");
+  if (parts.size() < 2 || parts.size() > 3) return wrong.add({flag}, "a volume is HOST:INSIDE[:ro] or NAME:INSIDE[:ro]");
+  if (parts[0].empty()) return wrong.add({flag}, "the path on the host is missing");
+  plan::Volume volume = volume_from(parts[0], parts[1], false, flag, wrong);
   if (parts.size() == 3)
     for (const std::string& option : split(parts[2], ',')) {
       if (option == "ro") volume.read_only = true;
@@ -69,7 +77,7 @@ void read_tmpfs(const std::string& text, plan::Config& config, Diagnostics& wron
   config.tmpfs.push_back(tmpfs);
 }
 
-// type=bind,source=HOST,target=INSIDE[,readonly]  or  type=tmpfs,target=INSIDE[,tmpfs-size=N]
+// type=bind,source=HOST,target=INSIDE[,readonly]  or  type=volume,source=NAME,target=INSIDE[,readonly]  or  type=tmpfs,target=INSIDE[,tmpfs-size=N]
 void read_mount(const std::string& text, plan::Config& config, Diagnostics& wrong) {
   std::string flag = "--mount " + text, type = "bind", from, to;
   bool read_only = false;
@@ -87,9 +95,12 @@ void read_mount(const std::string& text, plan::Config& config, Diagnostics& wron
   check_inside(to, flag, wrong);
   tmpfs.to = to;
   if (type == "tmpfs") return config.tmpfs.push_back(tmpfs);
-  if (type != "bind") return wrong.add({flag}, "type '{}' is neither bind nor tmpfs", type);
+  if (type != "bind" && type != "volume") return wrong.add({flag}, "type '{}' is none of bind, volume, tmpfs", type);
   if (from.empty()) return wrong.add({flag}, "source is missing");
-  config.volumes.push_back({absolute(from), to, read_only, flag});
+  if (type == "bind") return config.volumes.push_back({absolute(from), to, read_only, flag, {}});
+  plan::Volume volume = volume_from(from, to, read_only, flag, wrong);
+  if (volume.name.empty()) return wrong.add({flag}, "the source of a volume is its name, without '/'; a folder of the host is type=bind");
+  config.volumes.push_back(volume);
 }
 
 // NAME=value, or NAME for the caller's own value.
@@ -149,8 +160,8 @@ void read_log_option(const std::string& text, plan::Config& config, Diagnostics&
 void SessionFlags::declare(Options& o) {
   o.value("--policy", policy, "the most that this session may have: a name, or a file");
   o.value("--rootfs", rootfs, "`host` for the curated view of this host, or a directory");
-  o.values("-v,--volume", volumes, "HOST:INSIDE[:ro]");
-  o.values("--mount", mounts, "type=bind,source=,target=[,readonly] or type=tmpfs,target=");
+  o.values("-v,--volume", volumes, "HOST:INSIDE[:ro], or NAME:INSIDE[:ro] for a volume of that name, which is made when there is none");
+  o.values("--mount", mounts, "type=bind,source=,target=[,readonly], type=volume with a name as source, or type=tmpfs,target=");
   o.values("--tmpfs", tmpfs, "INSIDE[:size=N]");
   o.values("-e,--env", env, "NAME=value, or NAME");
   o.values("--env-file", env_files, "a file of NAME=value lines");

@@ -33,6 +33,7 @@ struct Policy {
   };
   struct Workspace {
     std::string path = "/workspace";  // inside; absolute
+    std::string volume;               // what is there unless the caller brings something; empty: a folder that ends with the session
   };
   struct Binds {
     std::vector<std::string> writable;                // inside: a -v at or below one of these may be writable

@@ -19,6 +19,7 @@ constexpr std::uint64_t kSmallestOutput = kKiB, kLargestOutput = kTiB;
 constexpr std::uint64_t kLargestId = 65'535;  // a session has a range of 65 536 ids
 constexpr std::size_t kLongestHostname = 64;  // __NEW_UTS_LEN
 constexpr std::size_t kLongestPath = 4095;    // PATH_MAX without the end
+constexpr std::size_t kLongestVolume = 128;   // as an id: runner/session/directories.h
 
 // By the names of capabilities(7) without "CAP_".
 constexpr std::string_view kCapabilities[] = {"AUDIT_CONTROL",   "AUDIT_READ",   "AUDIT_WRITE",
@@ -154,6 +155,14 @@ void read_workspace_path(const Node& node, Reading& to) {
     if (is_within(*path, system))
       return to.refuse(node.where(), "workspace path {} is inside {}, which the kernel fills", *path, system);
   to.policy.workspace.path = *path;
+}
+
+void read_workspace_volume(const Node& node, Reading& to) {
+  const std::string& name = node.text();
+  auto fits = [](char c) { return c == '_' || c == '.' || c == '+' || c == '-' || is_letter_or_digit(c); };
+  if (name.empty() || name.size() > kLongestVolume || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), fits))
+    return to.refuse(node.where(), "volume must be a name of letters, digits, '_', '.', '+' and '-', not {}", node.shown());
+  to.policy.workspace.volume = name;
 }
 
 void read_writable(const Node& node, Reading& to) { to.policy.binds.writable = read_paths(node, "writable", to); }
@@ -352,6 +361,8 @@ constexpr Setting kSettings[] = {
      "Whom the workload runs as: an ordinary user cannot change what the image or the host installed."},
     {"workspace", "path", read_workspace_path, [](const Policy& p) { return p.workspace.path; },
      "The one folder that is the workload's own, and where it starts."},
+    {"workspace", "volume", read_workspace_volume, [](const Policy& p) { return p.workspace.volume.empty() ? "none" : p.workspace.volume; },
+     "The named volume that is there unless the caller brings another: the work of one session goes on in the next."},
     {"binds", "writable", read_writable, [](const Policy& p) { return show_list(p.binds.writable); },
      "Binds (-v) may be writable only at or below these places inside: elsewhere nothing of the host can be changed."},
     {"binds", "forbid_sources", read_forbid_sources, [](const Policy& p) { return show_list(p.binds.forbid_sources); },

@@ -13,6 +13,7 @@ struct Volume {
   std::string from, to;      // absolute paths: on the host, inside
   bool read_only = false;
   std::string flag;          // as it was given, for messages: "-v /x:/y"
+  std::string name;          // of a volume of runner's own, whose place on the host the caller of make_plan fills in; empty: a bind
 };
 
 struct TmpfsWish {

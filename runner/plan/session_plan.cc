@@ -166,9 +166,12 @@ void add_kernel_mounts(const Host& host, Plan& plan) {
 
 void add_volumes(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
   for (const Volume& volume : config.volumes) {
-    bool ours = may_be_writable(policy, volume.to);
+    // The policy's own workspace is the workload's, whatever it says of binds.
+    bool workspace = !volume.name.empty() && volume.name == policy.workspace.volume && volume.to == policy.workspace.path;
+    bool ours = workspace || may_be_writable(policy, volume.to);
     if (!volume.read_only && !ours) wrong.add({volume.flag}, "{} may not be writable (policy: {})", volume.to, policy.name);
-    if (auto never = forbidden_source(policy, volume.from))
+    // A volume lies among runner's own files, and its name leads nowhere else.
+    if (auto never = volume.name.empty() ? forbidden_source(policy, volume.from) : std::nullopt)
       wrong.add({volume.flag}, "{} of the host may not be shown in a sandbox (policy: {})", *never, policy.name);
     for (const char* taken : {"/proc", "/dev", "/sys"})
       if (is_below(volume.to, taken)) wrong.add({volume.flag}, "nothing may be mounted at {}", volume.to);
@@ -182,7 +185,7 @@ void add_volumes(const Config& config, const Policy& policy, const Host& host, c
       continue;
     }
     // The owner of a workspace is the session's user inside, so that both can write to it; all other ids are nobody.
-    if (ours && host.privileged)
+    if ((ours || !volume.name.empty()) && host.privileged)
       bind.ids = {{{owner->second.first, host.first_id + user.uid, 1}}, {{owner->second.second, host.first_id + user.gid, 1}}};
     Mount mount{volume.to, bind};
     mount.set_recursive = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (volume.read_only ? MOUNT_ATTR_RDONLY : 0);
@@ -258,6 +261,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   session.output_bytes = policy.limits.output.value_or(0);
   session.sleep_ms = config.sleep_ms.value_or(0);
   session.log = config.log;
+  for (const Volume& volume : config.volumes)
+    if (!volume.name.empty()) session.volumes.push_back(volume.name);
 
   User user = find_user(config, policy, wrong);
   plan.id = config.id;

@@ -42,6 +42,7 @@ struct State {
   std::string finished;                          // when it ended
   std::uint64_t sleep_ms = 0;                    // of quiet, after which it is frozen; 0: never
   std::string asleep_since;                      // when its supervisor froze it; empty: it did not
+  std::vector<std::string> volumes;              // by name
 };
 
 /// The specification's words.
