@@ -96,6 +96,7 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
   host.first_id = first_id;
   host.upper = data + "/fs/upper";
   host.work = data + "/fs/work";
+  host.workspace = data + "/workspace/files";
   host.generated = directories.generated(config.id);
   if (config.rootfs == "host") look_at_host_view(host);
   else look_at_rootfs(config.rootfs, host, wrong);

@@ -21,6 +21,7 @@ struct SessionFlags {
   std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, sleep_after, entrypoint, hostname, output,
               cidfile;
   std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels, log_options;
+  std::string scrollback;
   bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
   int events_fd = -1;
 
@@ -28,6 +29,9 @@ struct SessionFlags {
   /// What was asked for, with every mistake in `wrong`. `id` and the terminal's size are filled in by the caller.
   plan::Config to_config(std::vector<std::string> command, Diagnostics& wrong) const;
 };
+
+/// --scrollback; throws UsageError. 0: as usual.
+std::uint64_t read_scrollback(const std::string& text, bool terminal);
 
 /// Splits the arguments at the first "--"; empty when there is none.
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments);

@@ -91,6 +91,9 @@ void describe(const plan::SessionPlan& plan, session::State& state) {
   note("millicpus", limits.cpu_quota.value_or(0) * 1000 / static_cast<std::int64_t>(limits.cpu_period.value_or(100000)));
   note("wall_ms", static_cast<std::int64_t>(plan.wall_ms));
   note("output", static_cast<std::int64_t>(plan.output_bytes));
+  if (const auto& disk = plan.sandbox.root.overlay->disk) state.limits["disk"] = disk->bytes;
+  for (const isolate::Mount& mount : plan.sandbox.mounts)
+    if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->quota) state.limits["workspace"] = bind->quota->limit.bytes;
 }
 
 session::State new_state(const std::string& id, const plan::SessionPlan& plan, const std::string& rootfs, const SessionFlags& flags,

@@ -183,6 +183,7 @@ void SessionFlags::declare(Options& o) {
   o.value("--timeout", timeout, "limit of wall time, such as 90s");
   o.value("--sleep-after", sleep_after, "freeze it when nothing has happened for so long, such as 5m, until something is asked of it");
   o.values("--log-opt", log_options, "of its own log: max-size=SIZE of one file, 20M by default, -1 for no limit; max-file=N files, 5 by default");
+  o.value("--scrollback", scrollback, "with -t: how much of its output is kept for who attaches later, 64K to 64M; 1M by default");
   o.value("--entrypoint", entrypoint, "the program; the command becomes its arguments");
   o.value("--hostname", hostname, "host name inside");
   o.values("-l,--label", labels, "NAME=value");
@@ -214,6 +215,11 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
     wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);
   if (!sleep_after.empty() && (!(config.sleep_ms = parse_duration(sleep_after)) || *config.sleep_ms < 1000))
     wrong.add({"--sleep-after"}, "must be a time of at least 1s, such as 5m, not '{}'", sleep_after);
+  try {
+    if (!scrollback.empty()) config.scrollback = read_scrollback(scrollback, terminal);
+  } catch (const UsageError& error) {
+    wrong.add({"--scrollback"}, "{}", error.what());
+  }
   for (const std::string& text : log_options) read_log_option(text, config, wrong);
   if (!pids.empty()) {
     config.pids = parse_whole(pids);
@@ -236,6 +242,15 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
     config.labels[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
   }
   return config;
+}
+
+std::uint64_t read_scrollback(const std::string& text, bool terminal) {
+  constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
+  if (text.empty()) return 0;
+  auto bytes = parse_size(text);
+  if (!bytes || *bytes < kLeast || *bytes > kMost) throw UsageError(fmt::format("must be a size from 64K to 64M, not '{}'", shown(text)));
+  if (!terminal) throw UsageError("is of a terminal: give -t");
+  return *bytes;
 }
 
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments) {

@@ -182,12 +182,21 @@ void read_memory(const Node& node, Reading& to) {
   (to.policy.*Of).memory = bytes;
 }
 
-void read_disk(const Node& node, Reading& to) {
+void read_disk_size(const Node& node, std::string_view what, std::optional<std::uint64_t>& size, Reading& to) {
   auto bytes = parse_size(node.text());
-  if (!bytes) return to.refuse(node.where(), "disk must be a size such as 4G, not {}", node.shown());
+  if (!bytes) return to.refuse(node.where(), "{} must be a size such as 4G, not {}", what, node.shown());
   if (*bytes < Policy::kLeastDisk || *bytes > Policy::kMostDisk)
-    return to.refuse(node.where(), "disk must be from {} to {}, not {}", format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), node.text());
-  to.policy.limits.disk = bytes;
+    return to.refuse(node.where(), "{} must be from {} to {}, not {}", what, format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), node.text());
+  size = bytes;
+}
+
+void read_disk(const Node& node, Reading& to) { read_disk_size(node, "disk", to.policy.limits.disk, to); }
+void read_quota(const Node& node, Reading& to) { read_disk_size(node, "quota", to.policy.workspace.quota, to); }
+
+void read_inputs(const Node& node, Reading& to) {
+  if (node.text() != "read-only" && node.text() != "writable")
+    return to.refuse(node.where(), "inputs must be read-only or writable, not {}", node.shown());
+  to.policy.workspace.read_only_inputs = node.text() == "read-only";
 }
 
 void read_cpus(const Node& node, Reading& to) {
@@ -363,6 +372,10 @@ constexpr Setting kSettings[] = {
      "The one folder that is the workload's own, and where it starts."},
     {"workspace", "volume", read_workspace_volume, [](const Policy& p) { return p.workspace.volume.empty() ? "none" : p.workspace.volume; },
      "The named volume that is there unless the caller brings another: the work of one session goes on in the next."},
+    {"workspace", "inputs", read_inputs, [](const Policy& p) { return std::string(p.workspace.read_only_inputs ? "read-only" : "writable"); },
+     "Its folder inputs: when that is read-only, what the work was done on can be compared with what came out."},
+    {"workspace", "quota", read_quota, [](const Policy& p) { return show_limit(p.workspace.quota, format_size); },
+     "Bytes that the workspace alone may take on the disk."},
     {"binds", "writable", read_writable, [](const Policy& p) { return show_list(p.binds.writable); },
      "Binds (-v) may be writable only at or below these places inside: elsewhere nothing of the host can be changed."},
     {"binds", "forbid_sources", read_forbid_sources, [](const Policy& p) { return show_list(p.binds.forbid_sources); },
@@ -400,8 +413,6 @@ constexpr Setting kSettings[] = {
 constexpr NotBuilt kNotBuilt[] = {
     {"", "egress", "the sandbox has no network"},
     {"", "watch", "the seccomp filters are what stops system calls"},
-    {"workspace", "quota", "limits.disk holds for the workspace and the rest of the root together"},
-    {"workspace", "inputs", "binds.writable says where a bind may be writable"},
 };
 
 // How many letters must be put in, left out or changed to make one word of the other (Levenshtein).

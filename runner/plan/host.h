@@ -22,6 +22,7 @@ struct Host {
   std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> owners;  // of the volumes' sources
   std::vector<std::string> files;             // the volumes' sources that are no directories
   bool tty = false;
+  std::string workspace;                      // the session's own, where it has a quota: a folder that is not there yet
 };
 
 }  // namespace runner::plan

@@ -175,6 +175,7 @@ std::optional<State> Entry::find_state() const {
   s.sleep_ms = j.value("sleepMs", std::uint64_t{0});
   s.asleep_since = j.value("asleepSince", "");
   s.volumes = j.value("volumes", s.volumes);
+  s.kept_by = j.value("keptBy", s.kept_by);
   return s;
 }
 
@@ -187,7 +188,7 @@ void Entry::write_state(const State& s) const {
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
-              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}});
+              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 
