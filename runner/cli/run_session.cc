@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstdio>
 
 #include "isolate/environment.h"
@@ -18,6 +19,7 @@
 #include "runner/cli/run.h"
 #include "runner/events/trace.h"
 #include "runner/events/writer.h"
+#include "runner/session/last_words.h"
 #include "runner/session/time.h"
 #include "runner/supervise/notify.h"
 #include "runner/supervise/supervisor.h"
@@ -40,10 +42,16 @@ std::string random_id() {
 // Data of one session, removed again unless it was kept.
 class SessionData {
  public:
-  explicit SessionData(std::string path) : path_(std::move(path)) {
+  SessionData(std::string path, const std::string& run) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
     ::rename(spare().c_str(), path_.c_str());
     for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
+    // Whose it is: see lost.cc. The spare one mostly has it already.
+    char whose[PATH_MAX];
+    ssize_t size = ::readlink(link().c_str(), whose, sizeof whose);
+    if (size > 0 && std::string_view(whose, static_cast<std::size_t>(size)) == run) return;
+    ::unlink(link().c_str());
+    check(::symlink(run.c_str(), link().c_str()), "make {}", link());
   }
   ~SessionData() {
     try {
@@ -56,8 +64,8 @@ class SessionData {
   // `reusable`: its folders have nothing that another session's must not have.
   void remove(bool reusable) {
     remove_layer();
-    auto holds = [](const std::string& folder, const char* only) { return list_dir(folder) == std::vector<std::string>{only}; };
-    bool bare = reusable && holds(path_, "fs") && holds(path_ + "/fs", "work") && list_dir(path_ + "/fs/work").empty();
+    auto holds = [](const std::string& folder, std::vector<std::string> only) { return list_dir(folder) == only; };
+    bool bare = reusable && holds(path_, {"fs", "run"}) && holds(path_ + "/fs", {"work"}) && list_dir(path_ + "/fs/work").empty();
     if (!bare || ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, spare().c_str(), RENAME_NOREPLACE) == -1) remove_tree(path_);
     kept_ = true;
   }
@@ -69,6 +77,7 @@ class SessionData {
 
  private:
   // The empty folders of the last session that removed itself: a folder of ext4 costs 0.1 ms to make and remove, a rename nothing.
+  std::string link() const { return path_ + "/run"; }
   std::string spare() const { return path_.substr(0, path_.rfind('/')) + "/.spare"; }
 
   std::string path_;
@@ -199,7 +208,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
       if (!kept) entry.remove();
     }
   } forget{entry};
-  SessionData data(data_path);
+  SessionData data(data_path, context.directories().run);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
   Daemon daemon;
@@ -286,6 +295,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
   state.result = events::word(verdict.result);
   state.exit_code = verdict.exit_code;
   state.finished = session::rfc3339_now();
+  session::leave_last_words(entry, state);
   if (!flags.rm) {
     forget.kept = true;
     data.keep();

@@ -121,7 +121,12 @@ Entry Entry::create(const Directories& directories, const std::string& id) {
   if (claim()) return entry;
   int code = errno;
   if (auto old = code == EEXIST ? find(directories, id) : std::nullopt; old && old->try_lock()) {
-    bury(directories, isolate::find_cgroup_host(), *old);
+    try {
+      bury(directories, isolate::find_cgroup_host(), *old);
+    } catch (const json::exception&) {
+      remove_directory(aside);
+      fail(EEXIST, "make {} (the id is in use by a session whose state.json cannot be read: `runner rm -f {}` removes it)", entry.path_, id);
+    }
     if (!find(directories, id) && claim()) return entry;
   }
   remove_directory(aside);
