@@ -181,7 +181,7 @@ class Supervisor {
       bool alive = calls_->hear();
       if (calls_->program_failure()) throw isolate::SetupError(*calls_->program_failure());
       if (!alive && calls_->program_pid() == 0)
-        throw isolate::SetupError({isolate::Stage::Exec, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
+        throw isolate::SetupError({isolate::Stage::Start, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
     }
     program_began_ = Clock::now();
     copy_size();
