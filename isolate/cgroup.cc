@@ -126,7 +126,10 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   group.owned_ = true;  // from here on a failure removes what was made
   if (!host.v2.empty()) {
     group.v2_path_ = host.v2 + host.v2_base + plan.path;
-    cgroups::v2::create(host, plan.path, needs);
+    // Without a limit too: so that it counts. A group without any has processes beside it, and can be given no controller.
+    std::vector<cgroups::Need> enabled = needs;
+    if (!needs.empty()) enabled.push_back({"io", "io accounting", true});
+    cgroups::v2::create(host, plan.path, enabled);
     group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
   }
   for (const cgroups::Need& need : needs) {

@@ -136,10 +136,11 @@ void read_v1(const std::string& controller, const std::string& group, CgroupStat
   }
   if (controller == "pids") stats.pids_limit = number_in(at("/pids.max"));
   if (controller == "blkio") {
-    std::vector<IoStats> list;
+    // Not what a group has read and written: requests are counted only on devices that some group has a limit on, and what goes through
+    // the page cache is the flusher's. runc shows these numbers as they are.
+    std::vector<IoStats>& list = stats.io_throttled;
     read_io_v1(at("/blkio.throttle.io_service_bytes_recursive"), list, &IoStats::read_bytes, &IoStats::write_bytes);
     read_io_v1(at("/blkio.throttle.io_serviced_recursive"), list, &IoStats::read_ops, &IoStats::write_ops);
-    stats.io = std::move(list);
   }
 }
 
@@ -167,6 +168,11 @@ CgroupStats read_stats(const std::string& path, const CgroupHost& host) {
       stats.known = true;
     }
   if (stats.known) stats.pids_now = count_pids(path, host);
+  bool v1_has_it = host.v1.count(cgroups::v1::controller_for("io")) != 0;
+  if (!stats.io)
+    stats.io_missing = !stats.known ? "the session has no cgroup"
+                       : v1_has_it  ? "this host has the io controller in cgroup v1 (blkio), which does not count what goes through the page cache, nor devices without a limit"
+                                    : "the io controller of cgroup v2 is not enabled for this group";
   return stats;
 }
 

@@ -31,6 +31,8 @@ struct CgroupStats {
   std::optional<std::uint64_t> pids_limit;
   std::uint64_t pids_now = 0;
   std::optional<std::vector<IoStats>> io;
+  std::string io_missing;                             // why `io` is empty, in a sentence
+  std::vector<IoStats> io_throttled;                  // what v1's blkio has counted for its own limits: see cgroup_stats.cc
 };
 
 /// Of the group that CgroupPlan::path names.

@@ -119,7 +119,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     if (plan.makes(NamespaceKind::Network)) bring_up_loopback();  // needs CAP_NET_ADMIN, which is given up below
 
     stage = Stage::Root;
-    if (!plan.privileged_start) handles.mounts = prepare_mounts(plan, {}, {});
+    if (!plan.privileged_start) handles.mounts = prepare_mounts(plan, {}, {}, {});
     Fd root = attach_root(plan, handles.mounts);
     attach_mounts(root.get(), plan, handles.mounts);  // /proc before the old root goes: a user namespace must see one to make one
 

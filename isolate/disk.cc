@@ -10,6 +10,8 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
+#include <unistd.h>
+
 #include "isolate/execute.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
@@ -35,6 +37,14 @@ void check_enforced(int folder) {
   if (!(state.qs_flags & FS_QUOTA_PDQ_ENFD)) fail(ESRCH, "ask for project quotas");
 }
 
+// What a folder that others use has inside must have been written under the same quota: it would not be counted.
+void check_counted(const Fd& folder, const std::string& path, std::uint32_t project) {
+  fsxattr attributes{};
+  check(::ioctl(folder.get(), FS_IOC_FSGETXATTR, &attributes), "read the project of {}", path);
+  if (attributes.fsx_projid != project && !list_dir(path).empty())
+    fail(ENOTEMPTY, "put a quota on {} (it has files that were written without one)", path);
+}
+
 void set_project(const std::string& path, std::uint32_t project) {
   Fd folder = open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   fsxattr attributes{};
@@ -51,14 +61,18 @@ std::uint32_t project_of(int folder) {
   return static_cast<std::uint32_t>(info.st_ino ^ (info.st_ino >> 32)) | 0x80000000u;
 }
 
-void limit_project(int folder, const Overlay& overlay, std::uint32_t project) {
+void limit_project(int folder, const DiskPlace& place, std::uint32_t project) {
   check_enforced(folder);
   if_dqblk quota{};
-  quota.dqb_bhardlimit = quota.dqb_bsoftlimit = (overlay.disk->bytes + 1023) / 1024;
+  quota.dqb_bhardlimit = quota.dqb_bsoftlimit = (place.limit.bytes + 1023) / 1024;
   quota.dqb_valid = QIF_BLIMITS;
   check(quota_control(folder, Q_SETQUOTA, project, &quota), "set the quota of project {}", project);
-  // overlayfs makes files in `work` and moves them: between two projects it could not.
-  for (const std::string& path : {overlay.upper, overlay.work}) set_project(path, project);
+  // One project for all: overlayfs makes files in `work` and moves them, which it could not do between two.
+  for (const std::string& name : place.names) {
+    std::string path = place.folder + "/" + name;
+    if (place.shared) check_counted(open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), path, project);
+    set_project(path, project);
+  }
 }
 
 void make_file_system(const std::string& image, bool lasting) {
@@ -101,8 +115,14 @@ Fd attach_loop(int image, std::string& device) {
   }
 }
 
-Fd mount_image(const Overlay& overlay) {
-  std::string path = folder_of(overlay.upper) + "/disk.img", device;
+void make_folders(int mount, const DiskPlace& place) {
+  // A single one is the file system's root, where nothing of the file system's own may lie.
+  if (place.names.size() == 1) return void(::unlinkat(mount, "lost+found", AT_REMOVEDIR));
+  for (const std::string& name : place.names) check(::mkdirat(mount, name.c_str(), 0700), "make {} in a session's own file system", name);
+}
+
+Fd mount_image(const DiskPlace& place) {
+  std::string path = place.folder + "/disk.img", device;
   Fd image = open_file(path, O_RDWR | O_CREAT | O_EXCL, 0600);
   struct Unlink {
     const std::string& path;
@@ -111,38 +131,77 @@ Fd mount_image(const Overlay& overlay) {
       if (!off) ::unlink(path.c_str());
     }
   } unlink{path};  // the device keeps it for as long as the session lives
-  check(::ftruncate(image.get(), static_cast<off_t>(overlay.disk->bytes)), "size {}", path);
-  make_file_system(path, overlay.lasting);
+  check(::ftruncate(image.get(), static_cast<off_t>(place.limit.bytes)), "size {}", path);
+  make_file_system(path, place.lasting);
   Fd loop = attach_loop(image.get(), device);
   // What is deleted inside is given back.
   Fd mount = new_mount("ext4", device, {{"discard", ""}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-  for (const char* name : {"upper", "work"}) check(::mkdirat(mount.get(), name, 0700), "make {} in {}", name, path);
-  unlink.off = overlay.lasting;
+  make_folders(mount.get(), place);
+  unlink.off = place.lasting;
+  return mount;
+}
+
+Fd mount_memory(const DiskPlace& place) {
+  Fd mount = new_mount("tmpfs", "tmpfs", {{"size", std::to_string(place.limit.bytes)}, {"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+  make_folders(mount.get(), place);
   return mount;
 }
 
 }  // namespace
 
+Disk::Way best_way(const std::string& folder) {
+  auto works = [](auto&& act) {
+    try {
+      act();
+      return true;
+    } catch (const SystemError&) {
+      return false;
+    }
+  };
+  if (works([&] { check_enforced(open_file(folder, O_RDONLY | O_DIRECTORY).get()); })) return Disk::Way::Project;
+  if (works([] { check(::ioctl(open_file("/dev/loop-control", O_RDWR).get(), LOOP_CTL_GET_FREE), "find a free loop device"); })) return Disk::Way::Image;
+  if (works([] { new_mount("tmpfs", "tmpfs", {{"size", "4096"}}, 0); })) return Disk::Way::Memory;
+  return Disk::Way::None;
+}
+
+const char* name_of(Disk::Way way) {
+  constexpr const char* kNames[] = {"", "project quota", "loop image", "memory"};
+  return kNames[static_cast<int>(way)];
+}
+
 Disk Disk::limit(const Overlay& overlay) {
+  auto name = [](const std::string& path) { return path.substr(path.rfind('/') + 1); };
+  return limit(DiskPlace{folder_of(overlay.upper), {name(overlay.upper), name(overlay.work)}, *overlay.disk, overlay.lasting});
+}
+
+Disk Disk::limit(const DiskPlace& place) {
   Disk disk;
   std::string reasons;
-  try {
-    disk.place_ = open_file(folder_of(overlay.upper), O_RDONLY | O_DIRECTORY);
-    disk.project_ = project_of(disk.place_.get());
-    limit_project(disk.place_.get(), overlay, disk.project_);
+  auto worked = [&](Way way, auto&& act) {
+    try {
+      act();
+      disk.way_ = way;
+      disk.bytes_ = place.limit.bytes;
+      return true;
+    } catch (const SystemError& error) {
+      reasons += (reasons.empty() ? "" : "; ") + std::string(error.what());
+      return false;
+    }
+  };
+  if (worked(Way::Project, [&] {
+        // Of a shared folder the number is its own: what lies beside it is counted apart.
+        disk.place_ = open_file(place.shared ? place.folder + "/" + place.names.at(0) : place.folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        disk.project_ = project_of(disk.place_.get());
+        limit_project(disk.place_.get(), place, disk.project_);
+      }))
     return disk;
-  } catch (const SystemError& error) {
-    reasons = error.what();
-  }
-  try {
-    disk.place_ = mount_image(overlay);
-    disk.image_ = true;
-    return disk;
-  } catch (const SystemError& error) {
-    reasons += fmt::format("; {}", error.what());
-  }
-  if (!overlay.disk->warn_missing)
-    fail(ENOTSUP, "limit the disk of the session (no project quota, no loop device: {}; say on_missing: warn to go on without)", reasons);
+  if (!place.shared && worked(Way::Image, [&] { disk.place_ = mount_image(place); })) return disk;
+  if (!place.shared && worked(Way::Memory, [&] { disk.place_ = mount_memory(place); })) return disk;
+  if (!place.limit.warn_missing && place.shared)
+    fail(ENOTSUP, "limit what {} takes on the disk (only a project quota of its file system can: {}; say on_missing: warn to go on without)",
+         place.folder, reasons);
+  if (!place.limit.warn_missing)
+    fail(ENOTSUP, "limit the disk of the session (no project quota, no loop device, no tmpfs: {}; say on_missing: warn to go on without)", reasons);
   disk = {};
   disk.missing_ = std::move(reasons);
   return disk;
@@ -150,7 +209,7 @@ Disk Disk::limit(const Overlay& overlay) {
 
 std::optional<Disk::Usage> Disk::usage() const {
   if (!place_) return std::nullopt;
-  if (image_) {
+  if (way_ == Way::Image || way_ == Way::Memory) {
     struct statfs info;
     if (::fstatfs(place_.get(), &info) == -1) return std::nullopt;
     auto block = static_cast<std::uint64_t>(info.f_bsize);

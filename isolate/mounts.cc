@@ -41,6 +41,12 @@ Fd prepare_bind(const Bind& bind, std::uint64_t propagation) {
   return mount;
 }
 
+// The folder may be the root of a file system of its own now.
+Fd prepare_bounded(const Bind& bind, const Disk& workspace) {
+  if (workspace.mount() < 0) return prepare_bind(bind, 0);
+  return Fd(check(::fcntl(workspace.mount(), F_DUPFD_CLOEXEC, 0), "keep the mount of {}", bind.from));
+}
+
 // /proc and /sys must be real directories of the root: through a link, masks and mounts would land elsewhere
 // (CVE-2019-19921, CVE-2023-27561). /dev likewise.
 bool must_be_real(const std::string& path) { return path == "/proc" || path == "/sys" || path == "/dev"; }
@@ -78,7 +84,24 @@ void set_attributes(int fd, const Mount& mount) {
 
 }  // namespace
 
-MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk) {
+Disk bound_workspace(const Plan& plan) {
+  for (const Mount& mount : plan.mounts) {
+    auto* bind = std::get_if<Bind>(&mount.what);
+    if (!bind || !bind->quota) continue;
+    const Quota& quota = *bind->quota;
+    std::size_t slash = bind->from.rfind('/');
+    if (!quota.shared) make_dirs(bind->from, 0755);
+    Disk disk = Disk::limit(DiskPlace{bind->from.substr(0, slash), {bind->from.substr(slash + 1)}, quota.limit, quota.lasting, quota.shared});
+    if (quota.shared || !plan.privileged_start) return disk;
+    std::string top = disk.mount() < 0 ? bind->from : fd_path(disk.mount());
+    check(::chown(top.c_str(), quota.uid, quota.gid), "give {} its owner", bind->from);
+    check(::chmod(top.c_str(), 0755), "set the mode of {}", bind->from);
+    return disk;
+  }
+  return {};
+}
+
+MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk, const Disk& workspace) {
   MountHandles handles;
   if (plan.root.overlay) {
     LayeredRoot made = layer_root(plan, disk);
@@ -90,7 +113,7 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const D
   }
   for (const Mount& mount : plan.mounts) {
     Fd prepared;
-    if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = prepare_bind(*bind, mount.propagation);
+    if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = bind->quota ? prepare_bounded(*bind, workspace) : prepare_bind(*bind, mount.propagation);
     // Without a cgroup namespace a new cgroup2 mount would show the host's whole tree.
     else if (std::holds_alternative<CgroupView>(mount.what) && !plan.makes(NamespaceKind::Cgroup) && !cgroup.empty())
       prepared = prepare_bind(Bind{cgroup, false, {}, true}, 0);
@@ -136,6 +159,14 @@ void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
     attach_mount(made.get(), target.get(), mount.to);
     // Only once it is attached may a mount be shared: a peer group needs a namespace.
     if (mount.propagation) set_mount(made.get(), 0, 0, mount.propagation & MS_REC, mount.propagation & ~std::uint64_t{MS_REC});
+  }
+  for (const std::string& path : plan.readonly_paths) {
+    if (path.back() != '/') continue;
+    try {
+      make_place(root, clean_path(path), Make::Directory, Links::Refuse, plan.process);
+    } catch (const SystemError& error) {
+      if (error.code() != EROFS) throw;  // nothing can be written there anyway
+    }
   }
 }
 

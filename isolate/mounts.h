@@ -22,9 +22,12 @@ struct MountHandles {
   std::vector<sys::Fd> mounts;  // one for each of Plan::mounts; empty where the child makes the mount itself
 };
 
+/// Puts the quota of a bind in force, whose folder is made when it is the sandbox's own. No limit where no bind has one.
+Disk bound_workspace(const Plan& plan);
+
 /// Writes the plan's files, mounts the overlay, copies and id-maps the bind sources.
 /// `cgroup` is the sandbox's directory in the v2 hierarchy, for a CgroupView without a cgroup namespace; may be empty.
-MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk);
+MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk, const Disk& workspace);
 
 /// Mounts the new root over the old one and returns it; everything below works on that descriptor.
 sys::Fd attach_root(const Plan& plan, MountHandles& handles);

@@ -37,12 +37,29 @@ struct IdMap {
 
 // ---- file systems ------------------------------------------------------------------------------------------------
 
+/// What the files of a folder may take on the disk: see isolate/disk.h.
+struct DiskLimit {
+  std::uint64_t bytes = 0;
+  bool warn_missing = false;  // a limit that cannot be enforced is reported in Disk::missing, not an error
+  bool operator==(const DiskLimit&) const = default;
+};
+
+/// A ceiling for a bind whose source is a folder of runner's own.
+struct Quota {
+  DiskLimit limit;
+  bool shared = false;         // other sandboxes use it as well, now or later: it is there already, and must stay where it is
+  bool lasting = true;         // else nothing waits for its files to reach the disk
+  std::uint32_t uid = 0, gid = 0;  // of a folder that is not shared, and is made for this sandbox: ids of the host
+  bool operator==(const Quota&) const = default;
+};
+
 /// A directory or file of the host. Sources are opened with the caller's rights, before the sandbox exists.
 struct Bind {
   std::string from;
   bool recursive = true;
   IdMap ids;                   // on-disk ids to ids of the sandbox's parent; empty: unmapped
   bool follow_links = true;    // false: a symbolic link anywhere in the path of the source is refused
+  std::optional<Quota> quota;  // of one bind at the most
   bool operator==(const Bind&) const = default;
 };
 
@@ -66,13 +83,6 @@ struct Mount {
   std::uint64_t set_recursive = 0, clear_recursive = 0;  // MOUNT_ATTR_*, and all below
   std::uint64_t propagation = 0;                         // MS_PRIVATE, MS_SLAVE, ...; with MS_REC for all below
   bool operator==(const Mount&) const = default;
-};
-
-/// What a writable layer may take on the disk: see isolate/disk.h.
-struct DiskLimit {
-  std::uint64_t bytes = 0;
-  bool warn_missing = false;  // a limit that cannot be enforced is reported in Disk::missing, not an error
-  bool operator==(const DiskLimit&) const = default;
 };
 
 /// Layers of an overlay, lowest last. Files are written to `upper`; `work` is overlayfs's own, on the same file system.
@@ -202,6 +212,7 @@ struct SeccompRules {
 
 struct Terminal {
   unsigned short rows = 0, columns = 0;  // 0: left as the kernel makes it
+  std::uint64_t scrollback = 0;          // bytes of output that a session keeps for who attaches later; 0: init::kTerminalRing
   bool operator==(const Terminal&) const = default;
 };
 
@@ -246,7 +257,8 @@ struct Plan {
   std::vector<Mount> mounts;                // in the order they are made
   std::vector<Device> devices;
   bool read_only_dev = false;               // /dev becomes read-only once it is filled
-  std::vector<std::string> masked_paths, readonly_paths;
+  std::vector<std::string> masked_paths;
+  std::vector<std::string> readonly_paths;  // one that ends in '/' is a directory that is made when it is missing
   std::map<std::string, std::string> sysctl;
   CgroupPlan cgroup;
   Process process;

@@ -116,7 +116,8 @@ Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
   try {
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);
     Disk disk = plan.root.overlay && plan.root.overlay->disk ? Disk::limit(*plan.root.overlay) : Disk();
-    MountHandles mounts = prepare_mounts(plan, cgroup.v2_path(), disk);
+    Disk workspace = bound_workspace(plan);
+    MountHandles mounts = prepare_mounts(plan, cgroup.v2_path(), disk, workspace);
     auto [ours, theirs] = Link::make();
     stage = Stage::Clone;
     Child child = clone_process(CLONE_NEWNS, cgroup.v2_fd());
@@ -128,7 +129,7 @@ Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
     stage = Stage::Start;
     cgroup.place_v1(child.pid());
     ours.send(Signal::Go);
-    return Restorer(std::move(child), std::move(cgroup), std::move(disk), std::move(ours));
+    return Restorer(std::move(child), std::move(cgroup), std::move(disk), std::move(workspace), std::move(ours));
   } catch (const SetupError&) {
     throw;
   } catch (const std::exception& error) {

@@ -33,17 +33,18 @@ struct RestorerOptions {
 /// A process in the plan's cgroup, with its root laid out in a mount namespace of its own. It has executed CRIU once ready() returns.
 class Restorer {
  public:
-  Restorer(sys::Child child, Cgroup cgroup, Disk disk, Link link)
-      : disk_(std::move(disk)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)) {}
+  Restorer(sys::Child child, Cgroup cgroup, Disk disk, Disk workspace, Link link)
+      : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)) {}
   /// Throws SetupError when it could not.
   void ready() { link_.expect_end(); }
 
   sys::Child& child() { return child_; }
   Cgroup& cgroup() { return cgroup_; }
   Disk& disk() { return disk_; }
+  Disk& workspace() { return workspace_; }
 
  private:
-  Disk disk_;
+  Disk disk_, workspace_;
   Cgroup cgroup_;
   sys::Child child_;
   Link link_;

@@ -22,9 +22,9 @@ bool has_start_hooks(const Hooks& hooks) {
          !hooks.start_container.empty();
 }
 
-Handles prepare(const Plan& plan, const StartOptions& options, const Cgroup& cgroup, const Disk& disk) {
+Handles prepare(const Plan& plan, const StartOptions& options, const Cgroup& cgroup, const Disk& disk, const Disk& workspace) {
   Handles handles;
-  if (plan.privileged_start) handles.mounts = prepare_mounts(plan, cgroup.v2_path(), disk);
+  if (plan.privileged_start) handles.mounts = prepare_mounts(plan, cgroup.v2_path(), disk, workspace);
   for (const Namespace& n : plan.namespaces)
     handles.joins.push_back(n.join.empty() ? Fd() : open_file(n.join, O_RDONLY));
   // A session's filters go to its init, which loads them for what it starts.
@@ -42,7 +42,8 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
   try {
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);  // removed again if anything below throws
     Disk disk = plan.root.overlay && plan.root.overlay->disk ? Disk::limit(*plan.root.overlay) : Disk();
-    Handles handles = prepare(plan, options, cgroup, disk);        // filters, mounts, namespaces to join
+    Disk workspace = bound_workspace(plan);
+    Handles handles = prepare(plan, options, cgroup, disk, workspace);  // filters, mounts, namespaces to join
     auto [ours, theirs] = Link::make();
 
     stage = Stage::Clone;
@@ -78,7 +79,7 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     Fd terminal;
     if (plan.process.terminal && !plan.init) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
     if (!plan.init) ours.expect(Signal::Ready);
-    return Sandbox(std::move(child), std::move(cgroup), std::move(disk), std::move(ours), std::move(terminal), !plan.init);
+    return Sandbox(std::move(child), std::move(cgroup), std::move(disk), std::move(ours), std::move(terminal), !plan.init, std::move(workspace));
   } catch (const SetupError&) {
     throw;
   } catch (const std::exception& error) {

@@ -34,8 +34,8 @@ struct StartOptions {
 /// A process tree behind its walls. Destroying it kills and removes it, unless release() was called.
 class Sandbox {
  public:
-  Sandbox(sys::Child child, Cgroup cgroup, Disk disk, Link link, sys::Fd terminal, bool waits)
-      : disk_(std::move(disk)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)), waits_(waits) {}
+  Sandbox(sys::Child child, Cgroup cgroup, Disk disk, Link link, sys::Fd terminal, bool waits, Disk workspace = {})
+      : disk_(std::move(disk)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)), terminal_(std::move(terminal)), waits_(waits), workspace_(std::move(workspace)) {}
 
   /// Lets the program run: returns once execve has succeeded; throws SetupError when it could not. A session's init does not wait
   /// for it, since it does nothing before it is asked to.
@@ -44,6 +44,7 @@ class Sandbox {
   sys::Child& child() { return child_; }
   Cgroup& cgroup() { return cgroup_; }
   const Disk& disk() const { return disk_; }
+  const Disk& workspace() const { return workspace_; }  ///< of the bind with a quota
   sys::Fd& terminal() { return terminal_; }  ///< the master of the plan's terminal, or empty
   /// The processes and the group live on without this object.
   pid_t release() {
@@ -58,6 +59,7 @@ class Sandbox {
   Link link_;
   sys::Fd terminal_;
   bool waits_;         // for Exec
+  Disk workspace_;
 };
 
 /// Everything up to, and without, execve of the program (for Plan::init: PID 1 may already run). The caller must be single-threaded.

@@ -99,7 +99,7 @@ Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags
     terminal = open_terminal(open_dir("/").get(), *request.process.terminal, request.process.uid);
     master_ = std::move(terminal.master);
     check(::fcntl(master_.get(), F_SETFL, O_NONBLOCK), "use a terminal without blocking");
-    streams_.push_back({1, Fd(), Ring(kTerminalRing)});
+    streams_.push_back({1, Fd(), Ring(request.process.terminal->scrollback ? request.process.terminal->scrollback : kTerminalRing)});
   } else {
     out = output_pipe(), err = output_pipe();
     streams_.push_back({1, std::move(out.read), Ring(kPipeRing)});

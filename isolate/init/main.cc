@@ -134,6 +134,7 @@ class Init {
     try {
       SpawnRequest request = decode_spawn(read_file(fmt::format("/proc/self/fd/{}", frame.fds.at(0).get())));
       frame.fds.erase(frame.fds.begin());
+      if (request.process.terminal) request.process.terminal->scrollback = frame.offset;
       calls_.try_emplace(frame.call, frame.call, request, frame.stream, frame.fds.empty() ? -1 : frame.fds[0].get(),
                          [this](const Frame& f, std::string_view bytes, const std::vector<int>& fds) { return send(f, bytes, fds); });
       if (frame.call == 0)

@@ -2,16 +2,13 @@
 #include <fmt/format.h>
 
 #include "isolate/link.h"
-#include "runner/cli/context.h"
+#include "runner/cli/detach_keys.h"
 #include "runner/config/units.h"
 #include "runner/supervise/client.h"
 
 namespace runner::cli {
 
-namespace {
-
-// "ctrl-p,ctrl-q", as docker writes them; a single character stands for itself.
-std::string parse_keys(const std::string& text) {
+std::string parse_detach_keys(const std::string& text) {
   std::string keys;
   for (std::size_t at = 0; at < text.size();) {
     std::size_t end = std::min(text.find(',', at), text.size());
@@ -20,13 +17,11 @@ std::string parse_keys(const std::string& text) {
     if (control && key[5] >= '@' && key[5] <= '_') keys += static_cast<char>(key[5] - '@');
     else if (control && key[5] >= 'a' && key[5] <= 'z') keys += static_cast<char>(key[5] - 'a' + 1);
     else if (key.size() == 1) keys += key;
-    else throw UsageError(fmt::format("attach: --detach-keys: '{}' is no key (a character, or ctrl- and one of a-z @ [ \\ ] ^ _)", key));
+    else throw UsageError(fmt::format("--detach-keys: '{}' is no key (a character, or ctrl- and one of a-z @ [ \\ ] ^ _)", key));
     at = end + 1;
   }
   return keys;
 }
-
-}  // namespace
 
 int attach_main(Context& context) {
   std::string from, keys = "ctrl-p,ctrl-q";
@@ -47,7 +42,7 @@ int attach_main(Context& context) {
   how.interactive = !no_stdin;
   how.only_looks = no_stdin;
   how.takes_over = take_over;
-  how.detach_keys = parse_keys(keys);
+  how.detach_keys = parse_detach_keys(keys);
   isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
   supervise::Watched end = supervise::attach_call(socket, arguments.size() == 2 ? arguments[1] : "", *offset, how);
   if (end.taken) std::fputs("\r\nrunner: another client took over; it runs on\n", stderr);

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "isolate/disk.h"
 #include "isolate/seccomp.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
@@ -115,6 +116,18 @@ Finding overlay() {
   return {"overlay", known, true, known ? "known to the kernel" : "unknown", "modprobe overlay"};
 }
 
+// Asked of the nearest folder that is there: nothing is made.
+Finding disk_limits(std::string folder) {
+  while (folder.size() > 1 && ::access(folder.c_str(), F_OK) == -1) folder.resize(std::max<std::size_t>(1, folder.rfind('/')));
+  isolate::Disk::Way way = isolate::best_way(folder);
+  std::string found = way == isolate::Disk::Way::None     ? "cannot be kept by this user on this host"
+                      : way == isolate::Disk::Way::Memory ? "memory: files count against the memory limit, and are lost at the end; volumes can have none"
+                                                          : isolate::name_of(way);
+  if (way == isolate::Disk::Way::Image) found += " (volumes can have none: they want project quotas)";
+  return {"disk limits", way == isolate::Disk::Way::Project || way == isolate::Disk::Way::Image, false, found,
+          fmt::format("as root: loop devices (modprobe loop), or project quotas where {} is (ext4: tune2fs -O project,quota, mount -o prjquota)", folder)};
+}
+
 Finding criu(const Globals& globals) {
   std::string path = criu_program(globals);
   Child child = clone_process(0);
@@ -142,7 +155,7 @@ int check_main(Context& context) {
 
   std::vector<Finding> findings{kernel(), user_namespaces(), id_mapped_mounts(), overlay(), seccomp()};
   for (Finding& f : controllers(context.cgroups())) findings.push_back(std::move(f));
-  findings.insert(findings.end(), {landlock(), bpf(), criu(context.globals)});
+  findings.insert(findings.end(), {disk_limits(context.directories().data), landlock(), bpf(), criu(context.globals)});
 
   bool fit = true;
   auto list = nlohmann::ordered_json::array();

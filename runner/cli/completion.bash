@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename top snapshot plan policy check create start state kill delete list events ps pause resume spec features"
+  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore plan policy check create start state kill delete list events ps pause resume spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
@@ -27,6 +27,7 @@ _runner() {
         else
           COMPREPLY=($(compgen -W "$(runner snapshot ls -q 2>/dev/null)" -- "$word"))
         fi ;;
+      volume) COMPREPLY=($(compgen -W "ls inspect create rm prune $(runner volume ls -q 2>/dev/null)" -- "$word")) ;;
       policy) COMPREPLY=($(compgen -W "check explain list $(runner policy list 2>/dev/null)" -- "$word")) ;;
       *) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac

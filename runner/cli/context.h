@@ -100,6 +100,7 @@ int start_main(Context& context);
 int state_main(Context& context);
 int stop_main(Context& context);
 int top_main(Context& context);
+int volume_main(Context& context);
 int wait_main(Context& context);
 int watch_main(Context& context);
 

@@ -7,6 +7,7 @@
 
 #include "isolate/sys/file.h"
 #include "runner/cli/run.h"
+#include "runner/config/policy_settings.h"
 #include "runner/oci/docker_seccomp.h"
 
 namespace runner::cli {
@@ -43,12 +44,27 @@ void look_at_rootfs(const std::string& rootfs, plan::Host& host, Diagnostics& wr
 // What a volume really is: links are followed now, once, and the policy is asked about the place they lead to.
 void look_at_volumes(plan::Config& config, plan::Host& host) {
   for (plan::Volume& volume : config.volumes) {
+    if (!volume.name.empty()) continue;
     char real[PATH_MAX];
     struct stat info;
     if (!::realpath(volume.from.c_str(), real) || ::stat(real, &info) == -1) continue;
     volume.from = real;
     host.owners[volume.from] = {info.st_uid, info.st_gid};
   }
+}
+
+void place_volume(plan::Volume& volume, const session::Volume& found, plan::Host& host) {
+  volume.from = found.data;
+  host.owners[volume.from] = {found.uid, found.gid};
+}
+
+// The policy's own, unless the caller has brought what is to be there.
+void add_workspace(const Policy& policy, plan::Config& config) {
+  const auto& workspace = policy.workspace;
+  for (const plan::Volume& volume : config.volumes)
+    if (plain_path(volume.to) == workspace.path) return;
+  if (!workspace.volume.empty())
+    config.volumes.insert(config.volumes.begin(), {"", workspace.path, false, "workspace.volume of policy " + policy.name, workspace.volume});
 }
 
 // A name of the policy is looked up beside the policies only: a file of that name in the caller's folder, which may be a checked-out
@@ -67,7 +83,7 @@ std::string find_file_or_profile(const std::string& name) { return ::access(name
 }  // namespace
 
 plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories,
-                         std::uint32_t first_id, std::string& rootfs) {
+                         std::uint32_t first_id, std::string& rootfs, std::vector<session::VolumeLease>* volumes) {
   Diagnostics wrong;
   auto policy = load_policy(flags.policy, policy_folders(), wrong);
   if (!policy) throw UsageError(wrong.text());
@@ -81,10 +97,14 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
   host.upper = data + "/fs/upper";
   host.work = data + "/fs/work";
   host.init_program = helper_path("runner-init");
+  host.workspace = data + "/workspace/files";
   host.generated = directories.generated(config.id);
   if (config.rootfs == "host") look_at_host_view(host);
   else look_at_rootfs(config.rootfs, host, wrong);
+  add_workspace(*policy, config);
   look_at_volumes(config, host);
+  for (plan::Volume& volume : config.volumes)
+    if (!volume.name.empty()) place_volume(volume, session::imagine_volume(directories, volume.name), host);
   rootfs = config.rootfs;
 
   std::uint64_t capabilities = plan::granted_capabilities(config, *policy, wrong);
@@ -99,7 +119,15 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
 
   auto plan = plan::make_plan(config, *policy, profiles, host, wrong);
   if (!plan) throw UsageError(wrong.text());
-  return std::move(*plan);
+  if (!volumes || plan->volumes.empty()) return std::move(*plan);
+
+  // Only now: a wish that is refused leaves no volume behind.
+  for (plan::Volume& volume : config.volumes) {
+    if (volume.name.empty()) continue;
+    volumes->push_back(session::VolumeLease::take(directories, volume.name));
+    place_volume(volume, volumes->back().volume(), host);
+  }
+  return plan::make_plan(config, *policy, profiles, host, wrong).value();
 }
 
 }  // namespace runner::cli

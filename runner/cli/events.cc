@@ -44,10 +44,11 @@ json data_of(const isolate::CgroupStats& s) {
     throttling = {
         {"periods", s.periods}, {"throttledPeriods", s.throttled_periods}, {"throttledTime", s.throttled_us * 1000}};
   if (s.pids_limit) pids["limit"] = *s.pids_limit;
-  if (s.io && !s.io->empty())
+  const std::vector<isolate::IoStats>& io = s.io ? *s.io : s.io_throttled;
+  if (!io.empty())
     blkio = {
-        {"ioServiceBytesRecursive", io_entries(*s.io, &isolate::IoStats::read_bytes, &isolate::IoStats::write_bytes)},
-        {"ioServicedRecursive", io_entries(*s.io, &isolate::IoStats::read_ops, &isolate::IoStats::write_ops)}};
+        {"ioServiceBytesRecursive", io_entries(io, &isolate::IoStats::read_bytes, &isolate::IoStats::write_bytes)},
+        {"ioServicedRecursive", io_entries(io, &isolate::IoStats::read_ops, &isolate::IoStats::write_ops)}};
   auto cache = s.memory_stat.find("cache");
   if (cache == s.memory_stat.end()) cache = s.memory_stat.find("file");  // its name in v2
   json memory = json::object();

@@ -14,6 +14,8 @@
 #include "isolate/sys/file.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/container.h"
+#include "runner/cli/detach_keys.h"
+#include "runner/cli/run.h"
 #include "runner/events/trace.h"
 #include "runner/oci/process.h"
 #include "runner/config/units.h"
@@ -34,6 +36,7 @@ struct ExecFlags {
   // Of a session only:
   std::string timeout, memory, pids, service, restart;
   bool interactive = false, events = false, keep_awake = false;
+  std::string scrollback, detach_keys;
 
   void declare(Options& o) {
     o.value("--console-socket", console_socket, "socket that gets the master of the terminal");
@@ -59,6 +62,8 @@ struct ExecFlags {
     o.value("--service", service, "session, with -d: a name for it, by which attach finds it");
     o.value("--restart", restart, "session, with --service: no, on-failure or always");
     o.flag("--keep-awake", keep_awake, "session: it does not fall asleep (run --sleep-after) while this runs");
+    o.value("--scrollback", scrollback, "session, with -t: how much of its output is kept for who attaches later, 64K to 64M; 1M by default");
+    o.value("--detach-keys", detach_keys, "session, with -t: keys that leave it running, such as ctrl-p,ctrl-q; none by default");
     o.flag("--events", events, "session: print events instead of the command's own output");
   }
 };
@@ -156,6 +161,12 @@ supervise::CallWish wish_of(const ExecFlags& flags, const std::vector<std::strin
   wish.memory = read_limit("--memory", flags.memory, parse_size);
   wish.pids = read_limit("--pids-limit", flags.pids, parse_whole);
   wish.service = flags.service;
+  try {
+    wish.scrollback = read_scrollback(flags.scrollback, flags.terminal);
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("exec: --scrollback {}", error.what()));
+  }
+  if (!flags.detach_keys.empty() && (!flags.terminal || flags.detach)) throw UsageError("exec: --detach-keys are typed before a terminal: give -t, and not -d");
   wish.trace = events::caller_traceparent();
   constexpr std::pair<const char*, supervise::Restart> kPolicies[] = {
       {"", supervise::Restart::No}, {"no", supervise::Restart::No}, {"on-failure", supervise::Restart::OnFailure}, {"always", supervise::Restart::Always}};
@@ -177,6 +188,7 @@ int exec_in_session(const session::Entry& entry, const ExecFlags& flags, const s
   supervise::Watching how;
   how.interactive = wish.interactive;
   how.detached = flags.detach;
+  how.detach_keys = parse_detach_keys(flags.detach_keys);
   std::optional<events::Writer> writer;
   std::optional<events::StdioSplitter> streams[3];
   if (flags.events) {
@@ -195,6 +207,7 @@ int exec_in_session(const session::Entry& entry, const ExecFlags& flags, const s
   }
   supervise::Watched end = supervise::run_call(socket, wish, how);
   if (end.taken) std::fputs("\r\nrunner: another client took over; it runs on\n", stderr);
+  if (end.left) fmt::print(stderr, "\r\nrunner: detached; it runs on: runner attach {} c{}\n", entry.id(), end.call);
   return end.exit_code;
 }
 

@@ -23,6 +23,13 @@ json from_limits(const session::State& state, const char* name) {
   return limit == state.limits.end() ? json() : json(limit->second);
 }
 
+// With who keeps it, which is found out at the start: a way that uses memory is another promise than one that uses the disk.
+json bounded(const session::State& state, const char* name) {
+  auto by = state.kept_by.find(name);
+  json bytes = from_limits(state, name);
+  return bytes.is_null() ? json() : json{{"bytes", bytes}, {"kept_by", by == state.kept_by.end() ? json() : json(by->second)}};
+}
+
 // Of one that runs, what the kernel enforces: a limit that this host could not set is null, whatever was asked for.
 json limits_of(const session::State& state, const isolate::CgroupStats* now) {
   json millicpus = now ? or_null(now->millicpus_limit) : from_limits(state, "millicpus");
@@ -30,7 +37,9 @@ json limits_of(const session::State& state, const isolate::CgroupStats* now) {
           {"cpus", millicpus.is_null() ? json() : json(millicpus.get<double>() / 1000)},
           {"pids", now ? or_null(now->pids_limit) : from_limits(state, "pids")},
           {"wall_ms", from_limits(state, "wall_ms")},
-          {"output", from_limits(state, "output")}};
+          {"output", from_limits(state, "output")},
+          {"disk", bounded(state, "disk")},
+          {"workspace", bounded(state, "workspace")}};
 }
 
 json sleep_of(const session::State& state, const std::string& status) {
@@ -72,6 +81,7 @@ json describe(Context& context, const Found& found, bool size) {
           {"user", text_or_null(s.user)},
           {"cwd", text_or_null(s.cwd)},
           {"rootfs", s.rootfs},
+          {"volumes", s.volumes},
           {"labels", s.annotations},
           {"owner", s.owner},
           {"remove", s.remove},

@@ -34,6 +34,7 @@ constexpr Verb kVerbs[] = {
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
     {"restore", restore_main, "bring a session back from a snapshot"},
+    {"volume", volume_main, "ls, inspect, create, rm, prune: named folders that outlive sessions", kSessionVerbFailed},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
     {"snapshot", snapshot_main, "capture a session; list, verify, remove, export and import snapshots", kSessionVerbFailed},

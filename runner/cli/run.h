@@ -10,6 +10,7 @@
 #include "runner/plan/config.h"
 #include "runner/plan/session_plan.h"
 #include "runner/snapshot/restore.h"
+#include "runner/session/volumes.h"
 
 namespace runner::cli {
 
@@ -21,6 +22,7 @@ struct SessionFlags {
   std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, sleep_after, entrypoint, hostname, output,
               cidfile;
   std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels, log_options;
+  std::string scrollback;
   bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
   int events_fd = -1;
 
@@ -39,13 +41,16 @@ struct Origin {
 /// The whole life of a session, started or restored; `arguments` are those of `run`, as a snapshot keeps them.
 int live(Context& context, const SessionFlags& flags, const std::vector<std::string>& command, const std::vector<std::string>& arguments,
          const Origin* origin);
+/// --scrollback; throws UsageError. 0: as usual.
+std::uint64_t read_scrollback(const std::string& text, bool terminal);
 
 /// Splits the arguments at the first "--"; empty when there is none.
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments);
 
 /// Config, policy and host to a plan; throws UsageError with all that is wrong. `upper`, `work` and `lower` are where the session's
-/// layers will be. `first_id` is of the session's range.
+/// layers will be. `first_id` is of the session's range. `volumes` gets those that the plan names, made if need be; without it nothing is
+/// made.
 plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories, std::uint32_t first_id,
-                         std::string& rootfs);
+                         std::string& rootfs, std::vector<session::VolumeLease>* volumes = nullptr);
 
 }  // namespace runner::cli

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstdio>
 
 #include "isolate/environment.h"
@@ -18,6 +19,7 @@
 #include "runner/cli/run.h"
 #include "runner/events/trace.h"
 #include "runner/events/writer.h"
+#include "runner/session/last_words.h"
 #include "runner/session/time.h"
 #include "runner/supervise/notify.h"
 #include "runner/supervise/supervisor.h"
@@ -40,10 +42,16 @@ std::string random_id() {
 // Data of one session, removed again unless it was kept.
 class SessionData {
  public:
-  explicit SessionData(std::string path) : path_(std::move(path)) {
+  SessionData(std::string path, const std::string& run) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
     ::rename(spare().c_str(), path_.c_str());
     for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
+    // Whose it is: see lost.cc. The spare one mostly has it already.
+    char whose[PATH_MAX];
+    ssize_t size = ::readlink(link().c_str(), whose, sizeof whose);
+    if (size > 0 && std::string_view(whose, static_cast<std::size_t>(size)) == run) return;
+    ::unlink(link().c_str());
+    check(::symlink(run.c_str(), link().c_str()), "make {}", link());
   }
   ~SessionData() {
     try {
@@ -56,8 +64,8 @@ class SessionData {
   // `reusable`: its folders have nothing that another session's must not have.
   void remove(bool reusable) {
     remove_layer();
-    auto holds = [](const std::string& folder, const char* only) { return list_dir(folder) == std::vector<std::string>{only}; };
-    bool bare = reusable && holds(path_, "fs") && holds(path_ + "/fs", "work") && list_dir(path_ + "/fs/work").empty();
+    auto holds = [](const std::string& folder, std::vector<std::string> only) { return list_dir(folder) == only; };
+    bool bare = reusable && holds(path_, {"fs", "run"}) && holds(path_ + "/fs", {"work"}) && list_dir(path_ + "/fs/work").empty();
     if (!bare || ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, spare().c_str(), RENAME_NOREPLACE) == -1) remove_tree(path_);
     kept_ = true;
   }
@@ -69,6 +77,7 @@ class SessionData {
 
  private:
   // The empty folders of the last session that removed itself: a folder of ext4 costs 0.1 ms to make and remove, a rename nothing.
+  std::string link() const { return path_ + "/run"; }
   std::string spare() const { return path_.substr(0, path_.rfind('/')) + "/.spare"; }
 
   std::string path_;
@@ -91,6 +100,9 @@ void describe(const plan::SessionPlan& plan, session::State& state) {
   note("millicpus", limits.cpu_quota.value_or(0) * 1000 / static_cast<std::int64_t>(limits.cpu_period.value_or(100000)));
   note("wall_ms", static_cast<std::int64_t>(plan.wall_ms));
   note("output", static_cast<std::int64_t>(plan.output_bytes));
+  if (const auto& disk = plan.sandbox.root.overlay->disk) state.limits["disk"] = disk->bytes;
+  for (const isolate::Mount& mount : plan.sandbox.mounts)
+    if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->quota) state.limits["workspace"] = bind->quota->limit.bytes;
 }
 
 session::State new_state(const std::string& id, const plan::SessionPlan& plan, const std::string& rootfs, const SessionFlags& flags,
@@ -108,6 +120,7 @@ session::State new_state(const std::string& id, const plan::SessionPlan& plan, c
   state.remove = flags.rm;
   state.policy = plan.policy;
   state.sleep_ms = plan.sleep_ms;
+  state.volumes = plan.volumes;
   describe(plan, state);
   return state;
 }
@@ -193,7 +206,8 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   std::optional<session::IdRangeLease> range;
   if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
   std::string rootfs, data_path = context.directories().session_data(id);
-  plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs);
+  std::vector<session::VolumeLease> volumes;
+  plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
   if (origin) snapshot::put_layers(plan.sandbox, origin->snapshot);
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
@@ -208,7 +222,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
       if (!kept) entry.remove();
     }
   } forget{entry};
-  SessionData data(data_path);
+  SessionData data(data_path, context.directories().run);
   if (origin) replace_file(data_path + "/from", origin->snapshot.name() + "\n", 0600);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
@@ -302,6 +316,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   state.result = events::word(verdict.result);
   state.exit_code = verdict.exit_code;
   state.finished = session::rfc3339_now();
+  session::leave_last_words(entry, state);
   if (!flags.rm) {
     forget.kept = true;
     data.keep();
@@ -314,6 +329,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     forget.kept = true;
   }
   entry.unlock();
+  volumes.clear();
   // The session is over and nothing of it is left but its last words. Whoever reads them may take his time, or never come back:
   // a signal ends the wait.
   let_signals_end_us();

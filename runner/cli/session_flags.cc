@@ -32,13 +32,21 @@ void check_inside(const std::string& path, const std::string& flag, Diagnostics&
     if (part == "..") wrong.add({flag}, "'{}' may not contain '..'", path);
 }
 
-// HOST:INSIDE[:ro|rw[,...]]
+// What has no slash is a volume's name, as docker has it; "." and ".." are folders.
+plan::Volume volume_from(const std::string& from, const std::string& to, bool read_only, const std::string& flag, Diagnostics& wrong) {
+  if (from.find('/') != std::string::npos || from == "." || from == "..") return {absolute(from), to, read_only, flag, {}};
+  if (std::string why = session::why_bad_id(from); !why.empty())
+    wrong.add({flag}, "'{}' is no name of a volume, which is made as an id ({}); a path has a '/'", shown(from), why);
+  return {"", to, read_only, flag, from};
+}
+
+// HOST:INSIDE[:ro|rw[,...]] or NAME:INSIDE[:...]
 void read_volume(const std::string& text, plan::Config& config, Diagnostics& wrong) {
   std::string flag = "-v " + text;
   std::vector<std::string> parts = split(text, ':');
-  if (parts.size() < 2 || parts.size() > 3) return wrong.add({flag}, "a volume is HOST:INSIDE[:ro]");
-  plan::Volume volume{absolute(parts[0]), parts[1], false, flag};
-  if (parts[0].empty()) wrong.add({flag}, "the path on the host is missing");
+  if (parts.size() < 2 || parts.size() > 3) return wrong.add({flag}, "a volume is HOST:INSIDE[:ro] or NAME:INSIDE[:ro]");
+  if (parts[0].empty()) return wrong.add({flag}, "the path on the host is missing");
+  plan::Volume volume = volume_from(parts[0], parts[1], false, flag, wrong);
   if (parts.size() == 3)
     for (const std::string& option : split(parts[2], ',')) {
       if (option == "ro") volume.read_only = true;
@@ -69,7 +77,7 @@ void read_tmpfs(const std::string& text, plan::Config& config, Diagnostics& wron
   config.tmpfs.push_back(tmpfs);
 }
 
-// type=bind,source=HOST,target=INSIDE[,readonly]  or  type=tmpfs,target=INSIDE[,tmpfs-size=N]
+// type=bind,source=HOST,target=INSIDE[,readonly]  or  type=volume,source=NAME,target=INSIDE[,readonly]  or  type=tmpfs,target=INSIDE[,tmpfs-size=N]
 void read_mount(const std::string& text, plan::Config& config, Diagnostics& wrong) {
   std::string flag = "--mount " + text, type = "bind", from, to;
   bool read_only = false;
@@ -87,9 +95,12 @@ void read_mount(const std::string& text, plan::Config& config, Diagnostics& wron
   check_inside(to, flag, wrong);
   tmpfs.to = to;
   if (type == "tmpfs") return config.tmpfs.push_back(tmpfs);
-  if (type != "bind") return wrong.add({flag}, "type '{}' is neither bind nor tmpfs", type);
+  if (type != "bind" && type != "volume") return wrong.add({flag}, "type '{}' is none of bind, volume, tmpfs", type);
   if (from.empty()) return wrong.add({flag}, "source is missing");
-  config.volumes.push_back({absolute(from), to, read_only, flag});
+  if (type == "bind") return config.volumes.push_back({absolute(from), to, read_only, flag, {}});
+  plan::Volume volume = volume_from(from, to, read_only, flag, wrong);
+  if (volume.name.empty()) return wrong.add({flag}, "the source of a volume is its name, without '/'; a folder of the host is type=bind");
+  config.volumes.push_back(volume);
 }
 
 // NAME=value, or NAME for the caller's own value.
@@ -149,8 +160,8 @@ void read_log_option(const std::string& text, plan::Config& config, Diagnostics&
 void SessionFlags::declare(Options& o) {
   o.value("--policy", policy, "the most that this session may have: a name, or a file");
   o.value("--rootfs", rootfs, "`host` for the curated view of this host, or a directory");
-  o.values("-v,--volume", volumes, "HOST:INSIDE[:ro]");
-  o.values("--mount", mounts, "type=bind,source=,target=[,readonly] or type=tmpfs,target=");
+  o.values("-v,--volume", volumes, "HOST:INSIDE[:ro], or NAME:INSIDE[:ro] for a volume of that name, which is made when there is none");
+  o.values("--mount", mounts, "type=bind,source=,target=[,readonly], type=volume with a name as source, or type=tmpfs,target=");
   o.values("--tmpfs", tmpfs, "INSIDE[:size=N]");
   o.values("-e,--env", env, "NAME=value, or NAME");
   o.values("--env-file", env_files, "a file of NAME=value lines");
@@ -172,6 +183,7 @@ void SessionFlags::declare(Options& o) {
   o.value("--timeout", timeout, "limit of wall time, such as 90s");
   o.value("--sleep-after", sleep_after, "freeze it when nothing has happened for so long, such as 5m, until something is asked of it");
   o.values("--log-opt", log_options, "of its own log: max-size=SIZE of one file, 20M by default, -1 for no limit; max-file=N files, 5 by default");
+  o.value("--scrollback", scrollback, "with -t: how much of its output is kept for who attaches later, 64K to 64M; 1M by default");
   o.value("--entrypoint", entrypoint, "the program; the command becomes its arguments");
   o.value("--hostname", hostname, "host name inside");
   o.values("-l,--label", labels, "NAME=value");
@@ -203,6 +215,11 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
     wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);
   if (!sleep_after.empty() && (!(config.sleep_ms = parse_duration(sleep_after)) || *config.sleep_ms < 1000))
     wrong.add({"--sleep-after"}, "must be a time of at least 1s, such as 5m, not '{}'", sleep_after);
+  try {
+    if (!scrollback.empty()) config.scrollback = read_scrollback(scrollback, terminal);
+  } catch (const UsageError& error) {
+    wrong.add({"--scrollback"}, "{}", error.what());
+  }
   for (const std::string& text : log_options) read_log_option(text, config, wrong);
   if (!pids.empty()) {
     config.pids = parse_whole(pids);
@@ -225,6 +242,15 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
     config.labels[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
   }
   return config;
+}
+
+std::uint64_t read_scrollback(const std::string& text, bool terminal) {
+  constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
+  if (text.empty()) return 0;
+  auto bytes = parse_size(text);
+  if (!bytes || *bytes < kLeast || *bytes > kMost) throw UsageError(fmt::format("must be a size from 64K to 64M, not '{}'", shown(text)));
+  if (!terminal) throw UsageError("is of a terminal: give -t");
+  return *bytes;
 }
 
 std::optional<std::vector<std::string>> take_command(std::vector<std::string>& arguments) {

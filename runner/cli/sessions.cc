@@ -6,11 +6,13 @@
 #include <time.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
+#include "runner/cli/lost.h"
 
 namespace runner::cli {
 
@@ -55,15 +57,26 @@ void await_last_words(Context& context, const std::string& id, const session::St
   }
 }
 
+std::string damaged(const std::string& id, const char* why) {
+  return fmt::format("session {}: its state.json cannot be read: {} (`runner rm -f {}` removes it)", id, why, id);
+}
+
 }  // namespace
 
 Found find_session(Context& context, const std::string& id) {
   check_id(id);
   for (std::int64_t deadline = now_ms() + kBirth;; sleep_ms(2)) {
     auto entry = session::Entry::find(context.directories(), id);
+    if (!entry && adopt_lost(context, id)) continue;
     if (!entry) throw std::runtime_error(fmt::format("there is no session {} (`runner ls -a` lists them)", id));
-    session::settle(context.directories(), context.cgroups(), *entry);
-    if (auto state = entry->find_state()) {
+    std::optional<session::State> state;
+    try {
+      session::settle(context.directories(), context.cgroups(), *entry);
+      state = entry->find_state();
+    } catch (const nlohmann::json::exception& error) {
+      throw std::runtime_error(damaged(id, error.what()));
+    }
+    if (state) {
       if (!state->is_session)
         throw std::runtime_error(fmt::format("{} is a container, not a session: see `runner list`", id));
       return {std::move(*entry), std::move(*state)};
@@ -74,6 +87,7 @@ Found find_session(Context& context, const std::string& id) {
 
 std::vector<Found> all_sessions(Context& context) {
   std::vector<Found> all;
+  adopt_all_lost(context);
   session::sweep(context.directories(), context.cgroups());
   for (const std::string& id : session::list_entries(context.directories())) {
     auto entry = session::Entry::find(context.directories(), id);
@@ -81,7 +95,7 @@ std::vector<Found> all_sessions(Context& context) {
       auto state = entry ? entry->find_state() : std::nullopt;
       if (state && state->is_session) all.push_back({std::move(*entry), std::move(*state)});
     } catch (const std::exception& error) {
-      report_warning(context.globals, fmt::format("session {}: its state.json cannot be read: {}", id, error.what()));
+      report_warning(context.globals, damaged(id, error.what()));
     }
   }
   return all;

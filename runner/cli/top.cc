@@ -75,7 +75,10 @@ void print_table(const Samples& samples, bool again) {
                     s.stats.known ? std::to_string(s.stats.pids_now) : "-", io ? human_bytes(io->read_bytes) : "-",
                     io ? human_bytes(io->write_bytes) : "-", human_command(s.state.command, 40)});
   }
-  fmt::print("{}{}", again ? "\033[H\033[2J" : "", table(rows));
+  std::string why;
+  for (const auto& [id, s] : samples)
+    if (!s.stats.io && s.stats.known) why = fmt::format("READ and WRITTEN: {}\n", s.stats.io_missing);
+  fmt::print("{}{}{}", again ? "\033[H\033[2J" : "", table(rows), why);
 }
 
 void print_json(const Samples& samples) {

@@ -29,6 +29,8 @@ json usage_json(const isolate::CgroupStats& stats) {
                    {"write_bytes", io->write_bytes},
                    {"read_ops", io->read_ops},
                    {"write_ops", io->write_ops}};
+  else
+    usage["io_missing"] = stats.io_missing;
   return usage;
 }
 

@@ -20,6 +20,7 @@
 #include "runner/cli/inside.h"
 #include "runner/config/units.h"
 #include "runner/events/reader.h"
+#include "runner/session/last_words.h"
 
 namespace runner::cli {
 
@@ -56,23 +57,29 @@ void empty(const Fd& notify) {
 
 // ---- --exit ------------------------------------------------------------------------------------------------------
 
-int wait_exit(Context& context, const std::string& id, std::int64_t end) {
+// The result, for who asked for it: of a session that removes itself it is written down nowhere else.
+int tell_end(const std::string& id, const std::string& result, int exit_code, const std::string& finished, bool as_json) {
+  using json = nlohmann::ordered_json;
+  if (as_json) fmt::print("{}\n", json{{"id", id}, {"result", result}, {"exit_code", exit_code >= 0 ? json(exit_code) : json()}, {"finished", finished}}.dump());
+  return exit_code >= 0 ? exit_code : kUnknown;
+}
+
+int wait_exit(Context& context, const std::string& id, std::int64_t end, bool as_json) {
   session::Entry entry = context.entry(id);
+  session::Witness witness(entry);
   // state.json is renamed into place, and an entry that goes is renamed away first.
   Fd notify = watch_path(entry.path(), IN_MOVED_TO | IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR);
   for (;;) {
     empty(notify);
-    session::State state;
-    try {
-      state = entry.read_state();
-    } catch (const std::exception&) {
-      if (session::Entry::find(context.directories(), id)) throw;
-      report_warning(
-          context.globals,
-          fmt::format("wait: session {} has ended and has removed itself (--rm): its exit status is not known", id));
+    std::optional<session::State> found = entry.find_state();
+    // Asked behind it: what was found is of our session only if that still has its name.
+    if (!witness.stands()) {
+      if (auto last = witness.last_words()) return tell_end(id, last->result, last->exit_code, last->finished, as_json);
+      report_warning(context.globals, fmt::format("wait: {} has been removed, and its supervisor has left no last words: its exit status is not known", id));
       return kUnknown;
     }
-    if (state.ended) return state.exit_code >= 0 ? state.exit_code : kUnknown;
+    session::State state = found.value_or(session::State());
+    if (state.ended) return tell_end(id, state.result, state.exit_code, state.finished, as_json);
     Fd process = session::open_process(state);
     if (!process && !state.is_session && state.pid > 0)
       return 0;  // the status of a container is its parent's, and not kept
@@ -80,7 +87,8 @@ int wait_exit(Context& context, const std::string& id, std::int64_t end) {
       await({{notify.get(), POLLIN, 0}, {process.get(), POLLIN, 0}}, end);
     } else if (entry.try_lock()) {
       entry.unlock();
-      if (!entry.read_state().ended)
+      auto last = entry.find_state();
+      if ((!last || !last->ended) && witness.stands())
         throw std::runtime_error(fmt::format("the supervisor of session {} has died, and the session with it", id));
     } else {
       // Its first process is not there yet or has ended, and its supervisor is about to say more. The lock of a file cannot be polled.
@@ -290,7 +298,7 @@ int wait_port(const Target& target, std::uint16_t port, const std::string& path,
 
 int wait_main(Context& context) {
   bool exit = false;
-  std::string port_text, regex, path, timeout;
+  std::string port_text, regex, path, timeout, format;
   Options options("wait", "Wait for something in a session, and for its end by default: runner wait [flags] ID");
   options.flag("--exit", exit, "its end; the exit status is the session's");
   options.value("--port", port_text, "a TCP port on which something listens");
@@ -298,6 +306,7 @@ int wait_main(Context& context) {
   options.value("--line", regex,
                 "a line of its output that matches this extended regular expression, from the beginning on; as --log, "
                 "behind the verb");
+  options.value("-f,--format", format, "of --exit: json prints id, result and exit status of the session");
   options.value("--timeout", timeout, "at most this long; the exit status is 124 then");
   std::vector<std::string> given = context.arguments;
   std::string id = one_argument(context.parse(options), "wait");
@@ -307,6 +316,8 @@ int wait_main(Context& context) {
   };
   if (exit + asked("--line") + (asked("--port") || asked("--http")) > 1)
     throw UsageError("wait: --exit, --log and --port exclude each other");
+  if (!format.empty() && format != "json") throw UsageError(fmt::format("--format: '{}' is not json", shown(format)));
+  if (!format.empty() && (asked("--line") || asked("--port"))) throw UsageError("wait: --format is of --exit");
   if (asked("--http") && !asked("--port")) throw UsageError("wait: --http wants --port");
   if (asked("--http") && (path.empty() || path[0] != '/' ||
                           std::any_of(path.begin(), path.end(), [](unsigned char c) { return c <= ' ' || c >= 127; })))
@@ -319,7 +330,7 @@ int wait_main(Context& context) {
     throw UsageError(fmt::format("--timeout: '{}' is no duration such as 30s", shown(timeout)));
   std::int64_t end = limit ? now_ms() + static_cast<std::int64_t>(*limit) : -1;
   try {
-    if (!asked("--line") && !port) return wait_exit(context, id, end);
+    if (!asked("--line") && !port) return wait_exit(context, id, end, !format.empty());
     Target target = find_target(context, id, "wait");
     return port ? wait_port(target, static_cast<std::uint16_t>(*port), path, end)
                 : wait_log(context, target, regex, end);

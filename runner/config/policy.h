@@ -33,6 +33,9 @@ struct Policy {
   };
   struct Workspace {
     std::string path = "/workspace";  // inside; absolute
+    std::string volume;               // what is there unless the caller brings something; empty: a folder that ends with the session
+    bool read_only_inputs = false;    // of its folder "inputs"
+    std::optional<std::uint64_t> quota;  // bytes, 4M..16T, of the workspace alone
   };
   struct Binds {
     std::vector<std::string> writable;                // inside: a -v at or below one of these may be writable

@@ -19,6 +19,7 @@ constexpr std::uint64_t kSmallestOutput = kKiB, kLargestOutput = kTiB;
 constexpr std::uint64_t kLargestId = 65'535;  // a session has a range of 65 536 ids
 constexpr std::size_t kLongestHostname = 64;  // __NEW_UTS_LEN
 constexpr std::size_t kLongestPath = 4095;    // PATH_MAX without the end
+constexpr std::size_t kLongestVolume = 128;   // as an id: runner/session/directories.h
 
 // By the names of capabilities(7) without "CAP_".
 constexpr std::string_view kCapabilities[] = {"AUDIT_CONTROL",   "AUDIT_READ",   "AUDIT_WRITE",
@@ -156,6 +157,14 @@ void read_workspace_path(const Node& node, Reading& to) {
   to.policy.workspace.path = *path;
 }
 
+void read_workspace_volume(const Node& node, Reading& to) {
+  const std::string& name = node.text();
+  auto fits = [](char c) { return c == '_' || c == '.' || c == '+' || c == '-' || is_letter_or_digit(c); };
+  if (name.empty() || name.size() > kLongestVolume || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), fits))
+    return to.refuse(node.where(), "volume must be a name of letters, digits, '_', '.', '+' and '-', not {}", node.shown());
+  to.policy.workspace.volume = name;
+}
+
 void read_writable(const Node& node, Reading& to) { to.policy.binds.writable = read_paths(node, "writable", to); }
 void read_forbid_sources(const Node& node, Reading& to) {
   to.policy.binds.forbid_sources = read_paths(node, "forbid_sources", to);
@@ -173,12 +182,21 @@ void read_memory(const Node& node, Reading& to) {
   (to.policy.*Of).memory = bytes;
 }
 
-void read_disk(const Node& node, Reading& to) {
+void read_disk_size(const Node& node, std::string_view what, std::optional<std::uint64_t>& size, Reading& to) {
   auto bytes = parse_size(node.text());
-  if (!bytes) return to.refuse(node.where(), "disk must be a size such as 4G, not {}", node.shown());
+  if (!bytes) return to.refuse(node.where(), "{} must be a size such as 4G, not {}", what, node.shown());
   if (*bytes < Policy::kLeastDisk || *bytes > Policy::kMostDisk)
-    return to.refuse(node.where(), "disk must be from {} to {}, not {}", format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), node.text());
-  to.policy.limits.disk = bytes;
+    return to.refuse(node.where(), "{} must be from {} to {}, not {}", what, format_size(Policy::kLeastDisk), format_size(Policy::kMostDisk), node.text());
+  size = bytes;
+}
+
+void read_disk(const Node& node, Reading& to) { read_disk_size(node, "disk", to.policy.limits.disk, to); }
+void read_quota(const Node& node, Reading& to) { read_disk_size(node, "quota", to.policy.workspace.quota, to); }
+
+void read_inputs(const Node& node, Reading& to) {
+  if (node.text() != "read-only" && node.text() != "writable")
+    return to.refuse(node.where(), "inputs must be read-only or writable, not {}", node.shown());
+  to.policy.workspace.read_only_inputs = node.text() == "read-only";
 }
 
 void read_cpus(const Node& node, Reading& to) {
@@ -352,6 +370,12 @@ constexpr Setting kSettings[] = {
      "Whom the workload runs as: an ordinary user cannot change what the image or the host installed."},
     {"workspace", "path", read_workspace_path, [](const Policy& p) { return p.workspace.path; },
      "The one folder that is the workload's own, and where it starts."},
+    {"workspace", "volume", read_workspace_volume, [](const Policy& p) { return p.workspace.volume.empty() ? "none" : p.workspace.volume; },
+     "The named volume that is there unless the caller brings another: the work of one session goes on in the next."},
+    {"workspace", "inputs", read_inputs, [](const Policy& p) { return std::string(p.workspace.read_only_inputs ? "read-only" : "writable"); },
+     "Its folder inputs: when that is read-only, what the work was done on can be compared with what came out."},
+    {"workspace", "quota", read_quota, [](const Policy& p) { return show_limit(p.workspace.quota, format_size); },
+     "Bytes that the workspace alone may take on the disk."},
     {"binds", "writable", read_writable, [](const Policy& p) { return show_list(p.binds.writable); },
      "Binds (-v) may be writable only at or below these places inside: elsewhere nothing of the host can be changed."},
     {"binds", "forbid_sources", read_forbid_sources, [](const Policy& p) { return show_list(p.binds.forbid_sources); },
@@ -389,8 +413,6 @@ constexpr Setting kSettings[] = {
 constexpr NotBuilt kNotBuilt[] = {
     {"", "egress", "the sandbox has no network"},
     {"", "watch", "the seccomp filters are what stops system calls"},
-    {"workspace", "quota", "limits.disk holds for the workspace and the rest of the root together"},
-    {"workspace", "inputs", "binds.writable says where a bind may be writable"},
 };
 
 // How many letters must be put in, left out or changed to make one word of the other (Levenshtein).

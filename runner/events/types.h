@@ -101,9 +101,10 @@ struct SandboxReady {
   static constexpr const char* type = "sandbox.ready";
   int pid = 0;  // of PID 1, on the host
   std::uint64_t ms = 0;
+  std::optional<std::string> disk, workspace;  // how their limits are kept: project quota, loop image or memory
 
   void fields(auto& out) const {
-    out("pid", pid); out("ms", ms);
+    out("pid", pid); out("ms", ms); out("disk", disk); out("workspace", workspace);
   }
 };
 

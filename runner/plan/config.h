@@ -13,6 +13,7 @@ struct Volume {
   std::string from, to;      // absolute paths: on the host, inside
   bool read_only = false;
   std::string flag;          // as it was given, for messages: "-v /x:/y"
+  std::string name;          // of a volume of runner's own, whose place on the host the caller of make_plan fills in; empty: a bind
 };
 
 struct TmpfsWish {
@@ -46,6 +47,7 @@ struct Config {
   std::vector<std::string> seccomp_profiles;   // files; loaded beside the policy's
   bool read_only = false, terminal = false;
   unsigned short rows = 0, columns = 0;        // of the caller's terminal
+  std::optional<std::uint64_t> scrollback;     // bytes of it that are kept
   bool remove = false;                        // nothing of it is to last: --rm
   std::map<std::string, std::string> labels;
 };

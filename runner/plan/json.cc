@@ -42,6 +42,7 @@ json mount(const Mount& m) {
     j["bind"] = bind->from;
     put(j, "uids", ids(bind->ids.uids));
     put(j, "gids", ids(bind->ids.gids));
+    if (bind->quota) j["quota"] = bind->quota->limit.bytes;
   } else if (auto* fs = std::get_if<FileSystem>(&m.what)) {
     j["type"] = fs->type;
     json options;

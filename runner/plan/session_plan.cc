@@ -9,6 +9,7 @@
 #include "isolate/environment.h"
 #include "isolate/privileges.h"
 #include "isolate/sys/error.h"
+#include "isolate/sys/paths.h"
 #include "runner/config/units.h"
 
 namespace runner::plan {
@@ -24,6 +25,9 @@ constexpr std::uint64_t kNoSuidDevExec = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | 
 struct User {
   std::uint32_t uid = 0, gid = 0;
 };
+
+// Without doubled slashes and one at the end; there are no ".." in what gets here.
+std::string clean(const std::string& path) { return isolate::sys::clean_path(path); }
 
 bool is_below(const std::string& path, const std::string& folder) {
   return path == folder || (path.rfind(folder, 0) == 0 && (folder == "/" || path[folder.size()] == '/'));
@@ -173,11 +177,53 @@ void add_init(const Host& host, Plan& plan) {
   plan.mounts.push_back(mount);
 }
 
-void add_volumes(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
+// Where nothing is mounted yet: the folder above first, whatever the order of the flags.
+std::vector<Volume> from_the_top(std::vector<Volume> volumes) {
+  auto depth = [](const Volume& volume) { return std::ranges::count(clean(volume.to), '/'); };
+  std::ranges::stable_sort(volumes, {}, depth);
+  return volumes;
+}
+
+// The workspace alone: a folder of the session's own, or a volume. What else the caller brings is not ours to limit.
+void bound_workspace(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
+  if (!policy.workspace.quota) return;
+  Quota quota{{*policy.workspace.quota, policy.on_missing == Policy::Missing::Warn}, false, !config.remove, host.first_id + user.uid, host.first_id + user.gid};
   for (const Volume& volume : config.volumes) {
-    bool ours = may_be_writable(policy, volume.to);
+    if (clean(volume.to) != policy.workspace.path) continue;
+    if (volume.name.empty())
+      return wrong.add({volume.flag}, "policy {} has a quota for {}, which cannot be put on a folder of the host: leave it out, or use a volume (-v NAME:{})",
+                       policy.name, volume.to, volume.to);
+    quota.shared = true;
+    for (Mount& mount : plan.mounts)
+      if (auto* bind = std::get_if<Bind>(&mount.what); bind && bind->from == volume.from) bind->quota = quota;
+    return;
+  }
+  Bind bind{host.workspace};
+  bind.quota = quota;
+  Mount mount{policy.workspace.path, bind};
+  mount.set_recursive = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  // Below what is mounted in it.
+  auto first = std::ranges::find_if(plan.mounts, [&](const Mount& each) { return is_below(each.to, policy.workspace.path); });
+  plan.mounts.insert(first, mount);
+}
+
+// Mounted over itself: whatever the workspace is, and whoever owns the files.
+void protect_inputs(const Config& config, const Policy& policy, Plan& plan, Diagnostics& wrong) {
+  if (!policy.workspace.read_only_inputs) return;
+  std::string inputs = policy.workspace.path + "/inputs";
+  for (const Volume& volume : config.volumes)
+    if (!volume.read_only && is_below(clean(volume.to), inputs)) wrong.add({volume.flag}, "{} may not be writable (policy: {}, workspace.inputs)", volume.to, policy.name);
+  plan.readonly_paths.push_back(inputs + "/");
+}
+
+void add_volumes(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
+  for (const Volume& volume : from_the_top(config.volumes)) {
+    // The policy's own workspace is the workload's, whatever it says of binds.
+    bool workspace = !volume.name.empty() && volume.name == policy.workspace.volume && clean(volume.to) == policy.workspace.path;
+    bool ours = workspace || may_be_writable(policy, volume.to);
     if (!volume.read_only && !ours) wrong.add({volume.flag}, "{} may not be writable (policy: {})", volume.to, policy.name);
-    if (auto never = forbidden_source(policy, volume.from))
+    // A volume lies among runner's own files, and its name leads nowhere else.
+    if (auto never = volume.name.empty() ? forbidden_source(policy, volume.from) : std::nullopt)
       wrong.add({volume.flag}, "{} of the host may not be shown in a sandbox (policy: {})", *never, policy.name);
     for (const char* taken : {"/proc", "/dev", "/sys"})
       if (is_below(volume.to, taken)) wrong.add({volume.flag}, "nothing may be mounted at {}", volume.to);
@@ -191,7 +237,7 @@ void add_volumes(const Config& config, const Policy& policy, const Host& host, c
       continue;
     }
     // The owner of a workspace is the session's user inside, so that both can write to it; all other ids are nobody.
-    if (ours && host.privileged)
+    if ((ours || !volume.name.empty()) && host.privileged)
       bind.ids = {{{owner->second.first, host.first_id + user.uid, 1}}, {{owner->second.second, host.first_id + user.gid, 1}}};
     Mount mount{volume.to, bind};
     mount.set_recursive = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (volume.read_only ? MOUNT_ATTR_RDONLY : 0);
@@ -229,7 +275,7 @@ Process make_process(const Config& config, const Policy& policy, const User& use
   if (config.terminal) process.env.push_back("TERM=xterm");
   for (const std::string& entry : config.env) set_variable(process.env, entry);
   for (const auto& [name, limit] : policy.rlimits) process.rlimits.push_back({rlimit_number(name), limit.soft, limit.hard});
-  if (config.terminal) process.terminal = Terminal{config.rows, config.columns};
+  if (config.terminal) process.terminal = Terminal{config.rows, config.columns, config.scrollback.value_or(0)};
   return process;
 }
 
@@ -267,6 +313,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   session.output_bytes = policy.limits.output.value_or(0);
   session.sleep_ms = config.sleep_ms.value_or(0);
   session.log = config.log;
+  for (const Volume& volume : config.volumes)
+    if (!volume.name.empty()) session.volumes.push_back(volume.name);
 
   User user = find_user(config, policy, wrong);
   plan.id = config.id;
@@ -290,12 +338,14 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   if (host_view) add_host_view(host, policy, user, plan.hostname, plan);
   else add_rootfs(config, host, plan.hostname, plan, wrong);
   if (host_view && policy.rootfs.view != Policy::View::Host) wrong.add({"--rootfs"}, "policy {} wants a directory", policy.name);
-  bool workspace_given = std::any_of(config.volumes.begin(), config.volumes.end(), [&](const Volume& v) { return v.to == policy.workspace.path; });
+  bool workspace_given = std::any_of(config.volumes.begin(), config.volumes.end(), [&](const Volume& v) { return clean(v.to) == policy.workspace.path; });
   if (!workspace_given) plan.files.push_back({policy.workspace.path + "/", "", "", 0755, user.uid, user.gid});
 
   if (host.privileged) add_init(host, plan);
   add_kernel_mounts(host, plan);
   add_volumes(config, policy, host, user, plan, wrong);
+  bound_workspace(config, policy, host, user, plan, wrong);
+  protect_inputs(config, policy, plan, wrong);
   plan.process = make_process(config, policy, user, plan.hostname);
   for (const auto& [name, value] : policy.environment) session.fixed_env.push_back(name + "=" + value);
   for (const std::string& entry : session.fixed_env) set_variable(plan.process.env, entry);  // the policy has the last word

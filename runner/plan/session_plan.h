@@ -29,6 +29,7 @@ struct SessionPlan {
   std::uint64_t output_bytes = 0; // 0: no limit
   std::uint64_t sleep_ms = 0;     // 0: never
   LogSize log;
+  std::vector<std::string> volumes; // names of those that it uses
   bool operator==(const SessionPlan&) const = default;
 };
 

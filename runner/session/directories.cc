@@ -14,7 +14,7 @@ using namespace isolate::sys;
 
 namespace {
 
-constexpr std::uint32_t kRanges = 4096;
+constexpr std::uint32_t kRanges = (kFirstVolumeId - IdRangeLease::kFirstId) / IdRangeLease::kSize;
 
 std::string from_environment(const char* name, const std::string& otherwise) {
   const char* value = std::getenv(name);

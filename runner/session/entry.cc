@@ -121,7 +121,12 @@ Entry Entry::create(const Directories& directories, const std::string& id) {
   if (claim()) return entry;
   int code = errno;
   if (auto old = code == EEXIST ? find(directories, id) : std::nullopt; old && old->try_lock()) {
-    bury(directories, isolate::find_cgroup_host(), *old);
+    try {
+      bury(directories, isolate::find_cgroup_host(), *old);
+    } catch (const json::exception&) {
+      remove_directory(aside);
+      fail(EEXIST, "make {} (the id is in use by a session whose state.json cannot be read: `runner rm -f {}` removes it)", entry.path_, id);
+    }
     if (!find(directories, id) && claim()) return entry;
   }
   remove_directory(aside);
@@ -174,6 +179,8 @@ std::optional<State> Entry::find_state() const {
   s.finished = j.value("finished", "");
   s.sleep_ms = j.value("sleepMs", std::uint64_t{0});
   s.asleep_since = j.value("asleepSince", "");
+  s.volumes = j.value("volumes", s.volumes);
+  s.kept_by = j.value("keptBy", s.kept_by);
   return s;
 }
 
@@ -186,7 +193,7 @@ void Entry::write_state(const State& s) const {
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
-              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}});
+              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 

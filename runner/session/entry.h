@@ -42,6 +42,8 @@ struct State {
   std::string finished;                          // when it ended
   std::uint64_t sleep_ms = 0;                    // of quiet, after which it is frozen; 0: never
   std::string asleep_since;                      // when its supervisor froze it; empty: it did not
+  std::vector<std::string> volumes;              // by name
+  std::map<std::string, std::string> kept_by;    // the limits of "disk" and "workspace": isolate::name_of
 };
 
 /// The specification's words.

@@ -129,7 +129,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   event.pid = pid;
   event.phases = phases.times();
   event.ms = phases.total();
-  return {isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), Fd(), false), std::move(control),
+  return {isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), Fd(), false, std::move(restorer.workspace())), std::move(control),
           record.at("calls").dump(), event};
 }
 

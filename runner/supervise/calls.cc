@@ -79,7 +79,8 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   std::vector<int> fds{request.get()};
   if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
   setting_.stir();
-  isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, 0, {}, {}}, {}, fds);
+  std::uint64_t scrollback = call.request.process.terminal ? call.request.process.terminal->scrollback : 0;
+  isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, scrollback, {}, {}}, {}, fds);
 }
 
 void Calls::begin_program(const CallRequest& request, Listener* listener) {

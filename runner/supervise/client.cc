@@ -102,6 +102,7 @@ class Viewer {
     switch (frame->kind) {
       case Kind::Started:
         began_ = true;
+        result_.call = frame->call;
         terminal_ = frame->stream == 1;
         if (terminal_ && how_.interactive) raw_.emplace(0);
         if (terminal_) tell_size();
@@ -153,6 +154,7 @@ class Viewer {
       done_ = result_.left;
     }
     send_input();
+    if (result_.left) send(Kind::Go);  // else the end of the connection would cancel a call that we have started
   }
 
   // The supervisor reads no further while the call takes nothing: then neither do we, and signals still get through.

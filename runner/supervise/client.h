@@ -33,6 +33,7 @@ struct Watched {
   int exit_code = 0;                // of `exec`
   bool left = false;                // by the detach keys
   bool taken = false;               // another client took it over; it runs on
+  std::uint32_t call = 0;           // its number: that of c1 is 1
 };
 
 /// Starts a call, or attaches to one, and stays until it ends. Signals that we get go to it. Throws SetupError when it cannot begin,

@@ -55,7 +55,7 @@ isolate::Process make_process(const CallWish& wish, const Model& model) {
   }
   process.groups.insert(process.groups.end(), wish.groups.begin(), wish.groups.end());
   process.terminal.reset();
-  if (wish.terminal) process.terminal = isolate::Terminal{wish.rows, wish.columns};
+  if (wish.terminal) process.terminal = isolate::Terminal{wish.rows, wish.columns, wish.scrollback};
   return process;
 }
 
@@ -70,7 +70,7 @@ std::uint64_t within(const char* flag, std::uint64_t wish, std::uint64_t most) {
 std::string to_json(const CallWish& w) {
   return json{{"argv", w.argv}, {"env", w.env}, {"cwd", w.cwd}, {"user", w.user}, {"groups", w.groups}, {"interactive", w.interactive},
               {"terminal", w.terminal}, {"detached", w.detached}, {"channel", w.channel}, {"rows", w.rows}, {"columns", w.columns}, {"wall_ms", w.wall_ms},
-              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"trace", w.trace}, {"keep_awake", w.keep_awake}}.dump(-1, ' ', true, json::error_handler_t::replace);
+              {"memory", w.memory}, {"pids", w.pids}, {"service", w.service}, {"restart", w.restart}, {"trace", w.trace}, {"keep_awake", w.keep_awake}, {"scrollback", w.scrollback}}.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 CallWish parse_wish(const std::string& text) {
@@ -94,6 +94,7 @@ CallWish parse_wish(const std::string& text) {
   j.at("restart").get_to(w.restart);
   j.at("trace").get_to(w.trace);
   j.at("keep_awake").get_to(w.keep_awake);
+  w.scrollback = j.value("scrollback", w.scrollback);
   if (w.argv.empty()) throw std::runtime_error("a command is missing");
   return w;
 }
@@ -218,6 +219,7 @@ class Control::Client : public Listener {
       case Kind::Resize: return calls_.resize(*call_, static_cast<unsigned short>(frame.offset >> 16), static_cast<unsigned short>(frame.offset));
       case Kind::Signal: return calls_.signal(*call_, static_cast<int>(frame.offset));
       case Kind::Forget: return calls_.cancel(*call_);
+      case Kind::Go: cancels_ = false; return;
       default: return;
     }
   }

@@ -14,6 +14,7 @@
 //   Input, EndInput, Resize, Signal ────────▶
 //                                           ◀── Output stream, offset, bytes
 //                                           ◀── Exited (offset: exit code of the client; bytes: the event's data as JSON)
+//   Go, once there is a call ───────────────▶ leaves it: it goes on when the connection is closed
 //   (closed) ───────────────────────────────▶ cancels a call that is not detached
 //
 // The socket's mode lets in its owner only, and the peer's credentials are asked for besides: SO_PEERCRED, unix(7).
@@ -47,6 +48,7 @@ struct CallWish {
   Restart restart = Restart::No;
   std::string trace;                        // the caller's traceparent; empty: the session's
   bool keep_awake = false;                  // the session does not fall asleep while it runs
+  std::uint64_t scrollback = 0;             // of its terminal, in bytes; 0: as usual
 };
 std::string to_json(const CallWish& wish);
 CallWish parse_wish(const std::string& json);  ///< throws std::runtime_error

@@ -81,6 +81,8 @@ class Supervisor {
     if (l.cpu_quota) limits["cpus"] = fmt::format("{}", static_cast<double>(*l.cpu_quota) / static_cast<double>(l.cpu_period.value_or(100000)));
     const auto& overlay = request_.plan.root.overlay;
     if (overlay && overlay->disk) limits["disk"] = std::to_string(overlay->disk->bytes);
+    for (const isolate::Mount& mount : request_.plan.mounts)
+      if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->quota) limits["workspace"] = std::to_string(bind->quota->limit.bytes);
     if (request_.wall_ms) limits["wall_ms"] = std::to_string(request_.wall_ms);
     if (request_.output_bytes) limits["output"] = std::to_string(request_.output_bytes);
     const isolate::Process& process = request_.plan.process;
@@ -109,9 +111,13 @@ class Supervisor {
     theirs.close();  // so that end-of-stream can only mean PID 1
     sandbox.execute();
 
-    events_.write(events::SandboxReady{sandbox.child().pid(), milliseconds_since(began_)});
+    events::SandboxReady ready{sandbox.child().pid(), milliseconds_since(began_), {}, {}};
+    tell_way("disk", sandbox.disk(), ready.disk);
+    tell_way("workspace", sandbox.workspace(), ready.workspace);
+    events_.write(ready);
     for (const std::string& limit : sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
     if (const std::string& why = sandbox.disk().missing(); !why.empty()) tell_missing("disk limit", why);
+    if (const std::string& why = sandbox.workspace().missing(); !why.empty()) tell_missing("workspace quota", why);
     return sandbox;
   }
 
@@ -181,11 +187,21 @@ class Supervisor {
     notes_.push_back(fmt::format("the {} is not in force: see `runner check`", limit));
   }
 
+  // In the event, and for `inspect`. That memory is used for files must not come as a surprise to who has set a memory limit.
+  void tell_way(const char* what, const isolate::Disk& disk, std::optional<std::string>& told) {
+    if (disk.way() == isolate::Disk::Way::None) return;
+    told = name_of(disk.way());
+    state_.kept_by[what] = *told;
+    entry_.write_state(state_);
+    if (disk.way() == isolate::Disk::Way::Memory)
+      notes_.push_back(fmt::format("the {} limit is kept by a file system in memory: what is written counts against the memory limit, and goes with the session", what));
+  }
+
   // The kernel counts no refused writes: what is left at the end tells.
-  void check_disk(const std::optional<isolate::Disk::Usage>& usage) {
+  void check_disk(const std::optional<isolate::Disk::Usage>& usage, std::uint64_t limit) {
     if (!usage || usage->free > (usage->used + usage->free) / 64) return;
     ending_.disk_full = events::Evidence{usage->source + ", bytes used", usage->used};
-    tell_limit(events::Limit::Disk, request_.plan.root.overlay->disk->bytes, *ending_.disk_full);
+    tell_limit(events::Limit::Disk, limit, *ending_.disk_full);
   }
 
   void watch_limits(isolate::Sandbox& sandbox) {
@@ -216,7 +232,7 @@ class Supervisor {
       bool alive = calls_->hear();
       if (calls_->program_failure()) throw isolate::SetupError(*calls_->program_failure());
       if (!alive && calls_->program_pid() == 0)
-        throw isolate::SetupError({isolate::Stage::Exec, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
+        throw isolate::SetupError({isolate::Stage::Start, 0, {}, "PID 1 of the sandbox ended before the program began", {}});
     }
     program_began_ = Clock::now();
     copy_size();
@@ -356,7 +372,7 @@ class Supervisor {
     // The pid namespace ends with its first process: wait() returns when every process inside is gone.
     sandbox.child().signal(SIGKILL);
     ::unlink(entry_.file("control.sock").c_str());
-    auto disk = sandbox.disk().usage();  // before anybody removes the files
+    auto disk = sandbox.disk().usage(), workspace = sandbox.workspace().usage();  // before anybody removes the files
     request_.on_killed();
     sandbox.child().wait();
     // It may have told of the program's end, or sent its last output, just before.
@@ -365,7 +381,8 @@ class Supervisor {
     calls_->finish_streams();
     if (calls_->program_signal()) ending_.forwarded_signal = calls_->program_signal();
     tell_limits(sandbox.cgroup().counters());
-    check_disk(disk);
+    check_disk(disk, sandbox.disk().bytes());
+    check_disk(workspace, sandbox.workspace().bytes());
     sandbox.cgroup().remove();
 
     if (!ending_.suspended.empty()) {

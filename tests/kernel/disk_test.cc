@@ -74,6 +74,26 @@ TEST_SUITE("disk") {
     CHECK(std::filesystem::is_empty(place + "/sessions"));
   }
 
+  TEST_CASE("without quota and loop devices a file system in memory keeps the limit, and everybody is told") {
+    SKIP_UNLESS(is_root(), "root");
+    // As on a host without the loop module.
+    auto without_loop = [](const Args& arguments) {
+      Args argv{"unshare", "-m", "sh", "-c", "mount --bind /dev/null /dev/loop-control && exec \"$@\"", "sh"};
+      Args rest = runner_argv(arguments);
+      argv.insert(argv.end(), rest.begin(), rest.end());
+      return run(argv);
+    };
+    Box box;
+    Ran ran = without_loop({"run", "--rm", "--name", box.id, "--storage-opt", "size=32M", "--", "sh", "-c", "dd if=/dev/zero of=/workspace/f bs=1M count=64 2>/dev/null || exit 3"});
+    Events events = events_of(ran.out);
+    CHECK(ran.code == 3);
+    CHECK(find(events, "sandbox.ready")->at("data")["disk"] == "memory");
+    CHECK(ended(events)["result"] == "disk-quota");
+    CHECK_MESSAGE(ran.err.find("the disk limit is kept by a file system in memory") != std::string::npos, ran.err);
+    CHECK(remains_of(box.id) == "");
+    CHECK(without_loop({"check"}).out.find("files count against the memory limit") != std::string::npos);
+  }
+
   TEST_CASE("a limit that nothing can enforce is an error that names both ways, and a warning where the policy wants one") {
     SKIP_UNLESS(is_root(), "root, to become an ordinary user");
     Folder home;

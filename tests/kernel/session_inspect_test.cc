@@ -27,7 +27,7 @@ TEST_SUITE("session inspect") {
            {"sh", "-c", "echo hello; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 60"});
     CHECK(eventually([&] { return inspected(s.box.id)["usage"]["cpu_us"].get<int>() > 0; }));
     json one = inspected(s.box.id);
-    CHECK(one["limits"] == json{{"memory", 128 << 20}, {"cpus", 1.5}, {"pids", 40}, {"wall_ms", 50'000}, {"output", one["limits"]["output"]}});
+    CHECK(one["limits"] == json{{"memory", 128 << 20}, {"cpus", 1.5}, {"pids", 40}, {"wall_ms", 50'000}, {"output", one["limits"]["output"]}, {"disk", nullptr}, {"workspace", nullptr}});
     CHECK(one["usage"]["memory"].get<long>() > 0);
     CHECK(one["usage"]["memory_peak"].get<long>() >= one["usage"]["memory"].get<long>() / 2);
     CHECK(one["usage"]["pids"].get<int>() >= 2);
@@ -49,6 +49,22 @@ TEST_SUITE("session inspect") {
     CHECK(one["limits"]["memory"] == 128 << 20);
     CHECK(one["limits"]["cpus"] == 1.5);
     CHECK(one["exit_code"] == 137);
+  }
+
+  TEST_CASE("I/O is counted where the kernel counts all of it, and is null with the reason elsewhere") {
+    SKIP_UNLESS(is_root(), "root");
+    Away s({}, {"/bin/sh", "-c", "dd if=/dev/zero of=/workspace/f bs=1M count=8 conv=fsync 2>/dev/null; echo written; exec sleep 60"});
+    CHECK(runner({"wait", "--line", "written", "--timeout", "20s", s.box.id}).code == 0);
+    json usage = inspected(s.box.id)["usage"];
+    Ran top = runner({"top", "--once", "--interval", "50ms", "--format", "table", s.box.id});
+    if (on_cgroup_v2() && has_controller("io")) {
+      CHECK(usage["io"]["write_bytes"].get<std::uint64_t>() >= 8u << 20);
+      CHECK(top.out.find("READ and WRITTEN:") == std::string::npos);
+    } else {
+      CHECK(usage["io"].is_null());
+      CHECK(usage["io_missing"].get<std::string>().size() > 10);
+      CHECK(top.out.find("READ and WRITTEN: " + usage["io_missing"].get<std::string>()) != std::string::npos);
+    }
   }
 
   TEST_CASE("inspect prints those it finds and fails for those it does not") {

@@ -136,4 +136,44 @@ TEST_SUITE("session terminal") {
     next.type("echo $kept\r");
     CHECK(next.sees("\ntwo"));
   }
+
+  TEST_CASE("--scrollback says how much of a terminal a later viewer sees again") {
+    auto seen = [](const Args& flags) {
+      Box box;
+      Args arguments{"run", "-d", "-t", "--name", box.id};
+      arguments.insert(arguments.end(), flags.begin(), flags.end());
+      arguments.insert(arguments.end(), {"--", "sh", "-c", "seq 1 300000; echo END; sleep 60"});  // 2.2 MB
+      Folder folder;
+      CHECK(runner_apart(arguments, folder).code == 0);
+      CHECK(runner({"wait", "--line", "^END", "--timeout", "30s", box.id}).code == 0);
+      Live look(runner_argv({"attach", "--no-stdin", box.id}));
+      CHECK(look.await("END"));
+      look.signal(SIGTERM);
+      look.wait();
+      return look.out;
+    };
+    std::string little = seen({"--scrollback", "64K"}), much = seen({"--scrollback", "4M"});
+    CHECK(much.find("1\r\n2\r\n3\r\n") == 0);
+    CHECK(little.size() <= 64 << 10);
+    CHECK(little.find("299999\r\n300000\r\nEND") != std::string::npos);
+    for (const char* bad : {"1K", "1G", "lots"}) CHECK(runner({"run", "--rm", "-t", "--scrollback", bad, "--", "true"}).err.find("from 64K to 64M") != std::string::npos);
+    CHECK(runner({"run", "--rm", "--scrollback", "1M", "--", "true"}).err.find("give -t") != std::string::npos);
+  }
+
+  TEST_CASE("the detach keys of exec -t leave the command running, and attach comes back to it") {
+    Away away;
+    Person person({"exec", "-t", "--detach-keys", "ctrl-a,d", "--scrollback", "128K", away.box.id, "--", "sh"});
+    person.type("echo one$((1))\n");
+    CHECK(person.sees("one1"));
+    person.type("\x01");
+    person.type("d");
+    CHECK(person.ends() == 0);
+    CHECK(person.sees("runner attach " + away.box.id + " c1"));
+    CHECK(person.as_before());
+    Person again({"attach", away.box.id, "c1"});
+    CHECK(again.sees("one1"));
+    again.type("exit 7\n");
+    CHECK(again.ends() == 7);
+    CHECK(runner({"exec", "--detach-keys", "ctrl-a", away.box.id, "--", "true"}).code != 0);
+  }
 }

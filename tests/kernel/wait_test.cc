@@ -57,9 +57,21 @@ TEST_SUITE("wait") {
     REQUIRE(runner({"kill", killed.box.id, "KILL"}).code == 0);
     CHECK(waits.wait() == 137);
     Started gone("sleep 0.5; exit 7", {"--rm"});
-    Ran removed = gone.wait({});
-    CHECK(removed.code == 125);
-    CHECK(removed.err.find("--rm") != std::string::npos);
+    Ran removed = gone.wait({"--exit", "--format", "json"});
+    CHECK(removed.code == 7);
+    auto told = nlohmann::json::parse(removed.out);
+    CHECK(told["id"] == gone.box.id);
+    CHECK(told["result"] == "exit-code");
+    CHECK(told["exit_code"] == 7);
+    // However fast it goes, and whoever has its name next.
+    for (int i = 0; i < 10; ++i) {
+      Started fast("read x; exit 9", {"--rm", "-i"});
+      Live waiter(runner_argv({"wait", fast.box.id}));
+      CHECK(waiter.wait(100) == -1);
+      runner({"kill", fast.box.id, "KILL"});
+      runner({"run", "-d", "--name", fast.box.id, "--", "sleep", "60"});
+      CHECK(waiter.wait() == 137);
+    }
   }
 
   TEST_CASE("for the end of a session whose supervisor is killed, and of a container") {

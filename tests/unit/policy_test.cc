@@ -248,15 +248,21 @@ TEST_CASE("the disk limit is a size that a file system fits into") {
   CHECK(complaint("limits: {disk: 4G}").empty());
 }
 
+TEST_CASE("a workspace has a quota, inputs and a volume") {
+  CHECK(complaint("workspace: {quota: 2G, inputs: read-only, volume: ann.work}").empty());
+  CHECK(complaint("workspace: {quota: 1M}") == "agent.yaml:2:20: quota must be from 4M to 16T, not 1M");
+  CHECK(complaint("workspace: {inputs: yes}") == "agent.yaml:2:21: inputs must be read-only or writable, not 'yes'");
+  for (const char* name : {"a/b", ".a", "-a", "\"\"", "[a]"})
+    CHECK(complaint(fmt::format("workspace: {{volume: {}}}", name)).starts_with("agent.yaml:2:21: volume must be a name of letters"));
+}
+
 TEST_CASE("what is not enforced yet is refused by name, and never accepted and ignored") {
   CHECK(complaint("egress: [{host: a.example}]") ==
         "agent.yaml:2:1: egress is not enforced by this version of runner; remove it (the sandbox has no network)");
-  for (const char* text : {"watch: []", "workspace: {quota: 2G}",
-                           "workspace: {inputs: read-only}"}) {
+  for (const char* text : {"watch: []"}) {
     std::string said = complaint(text);
     CHECK_MESSAGE(said.find("is not enforced by this version of runner; remove it") != std::string::npos, said);
   }
-  CHECK(complaint("workspace: {quota: 4G}").starts_with("agent.yaml:2:13: workspace.quota is not enforced"));
 }
 
 TEST_CASE("the version is required, and must be 1") {
