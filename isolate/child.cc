@@ -104,7 +104,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
   try {
     if (options.die_with_parent) die_with_parent();
     ::umask(022);
-    reset_signals();
+    reset_signals(plan.init);  // PID 1 loses a signal that it has no handler for: held, it waits for runner-init, which takes them all
     link.expect(Signal::Go);                      // our id maps are written and we are in our cgroups
     become_root_inside(plan);
     if (options.die_with_parent) die_with_parent();  // a change of user had cleared it

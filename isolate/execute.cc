@@ -127,10 +127,10 @@ void close_from(int first, std::vector<int> keep) {
   close_range(static_cast<unsigned>(first), ~0u);
 }
 
-void reset_signals() {
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+void reset_signals(bool hold) {
+  sigset_t mask;
+  hold ? ::sigfillset(&mask) : ::sigemptyset(&mask);
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   for (int number = 1; number < SIGRTMIN; ++number) ::signal(number, SIG_DFL);
 }
 

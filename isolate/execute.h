@@ -29,8 +29,9 @@ void execute_init(int program, int control);
 /// /proc/self/fd/N must not lead through one of ours (CVE-2024-21626).
 void close_from(int first, std::vector<int> keep);
 
-/// No signal blocked or ignored: what a supervisor does to its own must not reach the program.
-void reset_signals();
+/// No signal blocked or ignored: what a supervisor does to its own must not reach the program. With `hold` all are blocked instead, and
+/// wait for who will take them.
+void reset_signals(bool hold = false);
 
 /// SIGKILL for this process when its parent dies (PR_SET_PDEATHSIG). The caller has a socket to its parent, whose end of
 /// stream tells of a parent that died before: getppid(2) does not, since a parent outside the pid namespace is always 0.

@@ -60,14 +60,18 @@ bool remove_damaged(Context& context, const std::string& id) {
 }
 
 void remove(Context& context, const std::string& id, bool force) {
-  if (force && session::why_bad_id(id).empty() && !session::Entry::find(context.directories(), id) && !adopt_lost(context, id)) return;
+  if (force && session::why_bad_id(id).empty() && !session::Entry::find(context.directories(), id) && !adopt_lost(context, id))
+    return session::sweep(context.directories(), context.cgroups());  // one whose maker was killed has no name yet
   if (force && session::why_bad_id(id).empty() && remove_damaged(context, id)) return;
-  // With --rm and a supervisor that was killed it goes by being looked for.
-  if (auto entry = session::Entry::find(context.directories(), id); force && entry) {
-    session::settle(context.directories(), context.cgroups(), *entry);
-    if (!session::Entry::find(context.directories(), id)) return;
+  std::optional<Found> there;
+  try {
+    there = find_session(context, id);
+  } catch (const std::exception&) {
+    // With --rm and a supervisor that was killed it goes by being looked for; and others end and remove sessions too.
+    if (force && session::why_bad_id(id).empty() && !session::Entry::find(context.directories(), id)) return;
+    throw;
   }
-  Found found = find_session(context, id);
+  Found& found = *there;
   if (!found.state.ended) {
     if (!force)
       throw std::runtime_error(

@@ -157,13 +157,19 @@ int prune(Context& context) {
 
 int volume_main(Context& context) {
   constexpr std::pair<const char*, int (*)(Context&)> kWords[] = {{"ls", list}, {"inspect", inspect}, {"create", create}, {"rm", rm}, {"prune", prune}};
-  // The word may stand behind global flags: it is the first that is one of these.
-  for (std::size_t i = 0; i < context.arguments.size(); ++i)
+  constexpr const char* kTakeAValue[] = {"--root", "--log", "--log-format", "--rootless", "--criu", "--cgroup-manager"};
+  // The first word that is no flag, nor the value of a global one.
+  for (std::size_t i = 0; i < context.arguments.size(); ++i) {
+    const std::string& argument = context.arguments[i];
+    if (std::find(std::begin(kTakeAValue), std::end(kTakeAValue), argument) != std::end(kTakeAValue)) ++i;
+    if (argument[0] == '-') continue;
     for (auto [word, act] : kWords)
-      if (context.arguments[i] == word && (i == 0 || context.arguments[i - 1] != "--root")) {
+      if (argument == word) {
         context.arguments.erase(context.arguments.begin() + static_cast<std::ptrdiff_t>(i));
         return act(context);
       }
+    break;
+  }
   Options options("volume", "volume ls, volume inspect NAME..., volume create NAME..., volume rm [-f] NAME..., volume prune --older TIME|--all");
   context.parse(options);
   throw UsageError("volume: takes `ls`, `inspect`, `create`, `rm` or `prune`");

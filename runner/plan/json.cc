@@ -108,6 +108,7 @@ std::string to_json(const SessionPlan& plan) {
   for (const Device& d : p.devices) j["devices"].push_back(d.path);
   put(j, "masked_paths", p.masked_paths);
   put(j, "readonly_paths", p.readonly_paths);
+  put(j, "volumes", plan.volumes);
   j["cgroup"] = cgroup(p.cgroup);
   j["process"] = process(p.process);
   for (const SeccompRules& rules : p.seccomp) {

@@ -129,7 +129,7 @@ TEST_SUITE("session policy") {
 
   TEST_CASE("sections whose enforcement is not built are refused by name") {
     Folder folder;
-    for (const char* section : {"egress:\n  - {host: example.org, mode: tunnel}\n", "watch:\n  - {syscalls: [bpf], action: deny}\n", "workspace: {quota: 1G}\n"}) {
+    for (const char* section : {"egress:\n  - {host: example.org, mode: tunnel}\n", "watch:\n  - {syscalls: [bpf], action: deny}\n"}) {
       folder.write("p.yaml", std::string("version: 1\nextends: default\n") + section);
       Ran ran = runner({"policy", "check", folder / "p.yaml"});
       CHECK(ran.code == 1);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "tests/kernel/live.h"
 
@@ -80,6 +81,27 @@ TEST_SUITE("volumes") {
     CHECK(!exists(v.folder()));
     CHECK(runner({"volume", "rm", v.name}).code == 125);
     CHECK(runner({"volume", "rm", "-f", v.name}).code == 0);
+  }
+
+  TEST_CASE("sessions that begin together make one volume, and rm in between neither harms them nor leaves a part of it") {
+    SKIP_UNLESS(is_root(), "root");
+    Named v;
+    std::vector<std::unique_ptr<Live>> all;
+    for (int i = 0; i < 8; ++i)
+      all.push_back(std::make_unique<Live>(runner_argv({"run", "--rm", "--output", "raw", "-v", v.at("/workspace"), "--", "sh", "-c", "echo x >>all; echo done; sleep 0.3"})));
+    for (auto& each : all) {
+      CHECK(each->wait() == 0);
+      CHECK(each->out == "done\n");
+    }
+    CHECK(in({"-v", v.at("/workspace")}, "wc -l <all").out == "8\n");
+    for (int i = 0; i < 8; ++i) {
+      Live session(runner_argv({"run", "--rm", "--output", "raw", "-v", v.at("/workspace"), "--", "sh", "-c", "touch x && echo done"}));
+      runner({"volume", "rm", v.name});
+      CHECK(session.wait() == 0);
+      CHECK(session.out == "done\n");
+    }
+    CHECK(runner({"volume", "rm", "-f", v.name}).code == 0);
+    for (const auto& entry : std::filesystem::directory_iterator(data_dir() + "/volumes")) CHECK(entry.path().filename().string().rfind(".old-" + v.name, 0) != 0);
   }
 
   TEST_CASE("a session that was killed with its supervisor holds its volume no longer") {

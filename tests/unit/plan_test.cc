@@ -1,6 +1,7 @@
 // A plan is a pure function of config, policy and host; what it decides is tested here and pinned in tests/golden.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -102,6 +103,61 @@ TEST_SUITE("plan") {
   TEST_CASE("a writable bind outside the workspace is refused by the default policy") {
     CHECK(why_not(with_volume("/srv/data", "/data", false)) == "-v /srv/data:/data: /data may not be writable (policy: default)");
     CHECK(why_not(with_volume("/srv/data", "/data", true)) == "");
+  }
+
+  TEST_CASE("a volume is shown as the session's user's, wherever it is, and needs no place that binds may show") {
+    Config config = plain_config();
+    config.volumes = {{"/var/lib/runner/volumes/ann/data", "/workspace", false, "-v ann:/workspace", "ann"},
+                      {"/var/lib/runner/volumes/ref/data", "/opt/ref", true, "-v ref:/opt/ref:ro", "ref"}};
+    Host host = plain_host();
+    for (const Volume& volume : config.volumes) host.owners[volume.from] = {0x7fff0007u, 0x7fff0007u};
+    SessionPlan plan = plan_of(config, host);
+    CHECK(plan.volumes == std::vector<std::string>{"ann", "ref"});
+    int seen = 0;
+    for (const isolate::Mount& mount : plan.sandbox.mounts)
+      if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->from.find("/volumes/") != std::string::npos) {
+        CHECK(bind->ids.uids == std::vector<isolate::IdRange>{{0x7fff0007, 0x70000000 + 1000, 1}});
+        CHECK_FALSE(bind->follow_links);
+        ++seen;
+      }
+    CHECK(seen == 2);
+    config.volumes[1].read_only = false;
+    CHECK(why_not(config, host) == "-v ref:/opt/ref:ro: /opt/ref may not be writable (policy: default)");
+  }
+
+  TEST_CASE("a workspace with a quota and inputs is the pinned one, and what the caller brings must fit it") {
+    Diagnostics wrong;
+    Policy policy = shipped("default");
+    policy.workspace.quota = 64u << 20;
+    policy.workspace.read_only_inputs = true;
+    Host host = plain_host();
+    host.workspace = "/data/s-1/workspace/files";
+    host.owners["/srv/in"] = host.owners["/srv/work"] = {1000u, 1000u};
+    host.owners["/volumes/ann/data"] = {0x7fff0000u, 0x7fff0000u};
+    auto decide = [&](std::vector<Volume> volumes) {
+      Config config = plain_config();
+      config.volumes = std::move(volumes);
+      wrong = {};
+      return make_plan(config, policy, {}, host, wrong);
+    };
+    // The inputs come behind the workspace that they lie in, whatever the order of the flags.
+    auto plan = decide({{"/srv/in", "/workspace/inputs/", true, "-v 1", ""}, {"/volumes/ann/data", "/workspace", false, "-v 2", "ann"}});
+    REQUIRE_MESSAGE(plan, wrong.text());
+    auto at = [&](const std::string& from) {
+      return std::find_if(plan->sandbox.mounts.begin(), plan->sandbox.mounts.end(), [&](const isolate::Mount& mount) {
+        auto* bind = std::get_if<isolate::Bind>(&mount.what);
+        return bind && bind->from == from;
+      });
+    };
+    CHECK(at("/volumes/ann/data") < at("/srv/in"));
+    CHECK(std::get<isolate::Bind>(at("/volumes/ann/data")->what).quota->shared);
+    plan = decide({});
+    REQUIRE(plan);
+    check_golden("workspace.json", *plan);
+    CHECK_FALSE(decide({{"/srv/in", "/workspace/inputs", false, "-v 1", ""}}));
+    CHECK(wrong.first() == "-v 1: /workspace/inputs may not be writable (policy: default, workspace.inputs)");
+    CHECK_FALSE(decide({{"/srv/work", "/workspace/", false, "-v 1", ""}}));
+    CHECK(wrong.first().find("which cannot be put on a folder of the host") != std::string::npos);
   }
 
   TEST_CASE("what the host must keep for itself is never bound") {
