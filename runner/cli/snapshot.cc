@@ -28,7 +28,8 @@ constexpr Verb kVerbs[] = {
     {"show", snapshot_show, "print all that is known of one, as JSON"},
     {"verify", snapshot_verify, "check every file; with --full the memory pages too"},
     {"rm", snapshot_rm, "remove those that nothing uses"},
-    {"prune", snapshot_prune, "remove those without a name of their own that nothing uses; with -a all that nothing uses"},
+    {"prune", snapshot_prune,
+     "remove those without a name of their own that nothing uses; with -a all that nothing uses"},
     {"export", snapshot_export, "write one as a tar stream"},
     {"import", snapshot_import, "take one from a tar stream"},
     {"rotate-key", snapshot_rotate_key, "sign all of them with a new key"},
@@ -67,7 +68,8 @@ int snapshot_main(Context& context) {
 
 int snapshot_verify(Context& context) {
   bool full = false;
-  Options options("snapshot verify", "Check that every file of snapshots is as their makers signed it, and that there are no others.");
+  Options options("snapshot verify",
+                  "Check that every file of snapshots is as their makers signed it, and that there are no others.");
   options.flag("--full", full, "also the contents of the memory pages");
   std::vector<std::string> names = context.parse(options);
   if (names.empty()) throw UsageError("snapshot verify: NAME is missing");
@@ -85,7 +87,8 @@ int snapshot_verify(Context& context) {
 }
 
 int snapshot_rm(Context& context) {
-  Options options("snapshot rm", "Remove snapshots. One that a session was restored from, or that another one has layers of, stays.");
+  Options options("snapshot rm",
+                  "Remove snapshots. One that a session was restored from, or that another one has layers of, stays.");
   std::vector<std::string> names = context.parse(options);
   if (names.empty()) throw UsageError("snapshot rm: NAME is missing");
   snapshot::Store store(context.directories());
@@ -99,7 +102,8 @@ int snapshot_rm(Context& context) {
 int snapshot_prune(Context& context) {
   bool all = false, dry = false;
   std::string format;
-  Options options("snapshot prune", "Remove the snapshots that nobody named and nothing uses, and what killed makers have left.");
+  Options options("snapshot prune",
+                  "Remove the snapshots that nobody named and nothing uses, and what killed makers have left.");
   options.flag("-a,--all", all, "also those with a name of their own");
   options.flag("--dry-run", dry, "only tell what would be removed");
   options.value("-f,--format", format, "table or json (one object a line)");
@@ -125,25 +129,30 @@ int snapshot_prune(Context& context) {
                       if (!dry) store.remove(name);  // which looks again whether something uses it
                       for (auto& [of, by] : users) std::erase(by, "snapshot " + name);
                       ++count, sum += bytes;
-                      if (as_table) rows.push_back({name, human_bytes(bytes)});
-                      else fmt::print("{}\n", nlohmann::ordered_json{{"name", name}, {"bytes", bytes}}.dump());
+                      if (as_table)
+                        rows.push_back({name, human_bytes(bytes)});
+                      else
+                        fmt::print("{}\n", nlohmann::ordered_json{{"name", name}, {"bytes", bytes}}.dump());
                     }));
   }
   if (as_table) fmt::print("{}", table(rows));
   std::fflush(stdout);
-  fmt::print(stderr, "runner: {} snapshot{} {}, {}\n", count, count == 1 ? "" : "s", dry ? "would be removed" : "removed", human_bytes(sum));
+  fmt::print(stderr, "runner: {} snapshot{} {}, {}\n", count, count == 1 ? "" : "s",
+             dry ? "would be removed" : "removed", human_bytes(sum));
   return code;
 }
 
 int snapshot_rotate_key(Context& context) {
   Options options("snapshot rotate-key",
-                  "Make a new key and sign every good snapshot with it. Killed in the middle, both keys are good; do it again then.");
+                  "Make a new key and sign every good snapshot with it. Killed in the middle, both keys are good; do "
+                  "it again then.");
   if (auto rest = context.parse(options); !rest.empty())
     throw UsageError(fmt::format("snapshot rotate-key: takes no arguments, not '{}'", shown(rest[0])));
   snapshot::Store::Rotated rotated = snapshot::Store(context.directories()).rotate_key();
   for (const std::string& name : rotated.signed_again) fmt::print("{}\n", name);
   std::fflush(stdout);
-  for (const std::string& left : rotated.left) report_warning(context.globals, fmt::format("not signed again: {}", left));
+  for (const std::string& left : rotated.left)
+    report_warning(context.globals, fmt::format("not signed again: {}", left));
   return 0;
 }
 

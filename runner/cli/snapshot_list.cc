@@ -19,9 +19,13 @@ using json = nlohmann::ordered_json;
 using snapshot::Listed;
 using snapshot::Manifest;
 
-std::string printed(const json& j, int indent) { return j.dump(indent, ' ', true, json::error_handler_t::replace) + "\n"; }
+std::string printed(const json& j, int indent) {
+  return j.dump(indent, ' ', true, json::error_handler_t::replace) + "\n";
+}
 
-std::uint64_t bytes_of(const snapshot::Store& store, const std::string& name) { return session::bytes_on_disk(store.path() + "/" + name); }
+std::uint64_t bytes_of(const snapshot::Store& store, const std::string& name) {
+  return session::bytes_on_disk(store.path() + "/" + name);
+}
 
 std::vector<std::string> users_of(const snapshot::Store::Users& users, const std::string& name) {
   auto found = users.find(name);
@@ -29,26 +33,40 @@ std::vector<std::string> users_of(const snapshot::Store::Users& users, const std
 }
 
 json describe(const snapshot::Store& store, const snapshot::Store::Users& users, const Listed& each) {
-  json j{{"name", each.name}, {"status", each.manifest ? "good" : "damaged"}, {"error", nullptr}, {"bytes", bytes_of(store, each.name)},
+  json j{{"name", each.name},
+         {"status", each.manifest ? "good" : "damaged"},
+         {"error", nullptr},
+         {"bytes", bytes_of(store, each.name)},
          {"used_by", users_of(users, each.name)}};
   if (!each.manifest) {
     j["error"] = each.why;
     return j;
   }
   const Manifest& m = *each.manifest;
-  j.update({{"id", m.id}, {"created", m.created}, {"counter", m.counter}, {"session", m.session_id}, {"policy", m.policy_name},
-            {"layers", m.layers}, {"automatic", m.automatic}});
+  j.update({{"id", m.id},
+            {"created", m.created},
+            {"counter", m.counter},
+            {"session", m.session_id},
+            {"policy", m.policy_name},
+            {"layers", m.layers},
+            {"automatic", m.automatic}});
   return j;
 }
 
 Row row_of(const snapshot::Store& store, const snapshot::Store::Users& all_users, const Listed& each) {
-  std::string bytes = human_bytes(bytes_of(store, each.name)), users = fmt::format("{}", fmt::join(users_of(all_users, each.name), ", "));
+  std::string bytes = human_bytes(bytes_of(store, each.name)),
+              users = fmt::format("{}", fmt::join(users_of(all_users, each.name), ", "));
   if (users.empty()) users = "-";
   if (!each.manifest) return {each.name, "damaged", "-", bytes, "-", "-", users};
   auto created = session::parse_rfc3339(each.manifest->created);
   auto or_dash = [](const std::string& text) { return text.empty() ? "-" : text; };
-  return {each.name, "good", created ? human_time(::time(nullptr) - *created) : "-", bytes, or_dash(each.manifest->session_id),
-          or_dash(each.manifest->policy_name), users};
+  return {each.name,
+          "good",
+          created ? human_time(::time(nullptr) - *created) : "-",
+          bytes,
+          or_dash(each.manifest->session_id),
+          or_dash(each.manifest->policy_name),
+          users};
 }
 
 }  // namespace
@@ -56,7 +74,8 @@ Row row_of(const snapshot::Store& store, const snapshot::Store::Users& all_users
 int snapshot_ls(Context& context) {
   bool quiet = false;
   std::string format;
-  Options options("snapshot ls", "List the snapshots: a table on a terminal, else JSON lines. Only their manifests are verified.");
+  Options options("snapshot ls",
+                  "List the snapshots: a table on a terminal, else JSON lines. Only their manifests are verified.");
   options.flag("-q,--quiet", quiet, "names only");
   options.value("-f,--format", format, "table or json (one object a line)");
   if (auto rest = context.parse(options); !rest.empty())
@@ -67,9 +86,12 @@ int snapshot_ls(Context& context) {
   std::string text;
   snapshot::Store::Users users = store.users();
   for (const Listed& each : store.list()) {
-    if (quiet) text += each.name + "\n";
-    else if (as_table) rows.push_back(row_of(store, users, each));
-    else text += printed(describe(store, users, each), -1);
+    if (quiet)
+      text += each.name + "\n";
+    else if (as_table)
+      rows.push_back(row_of(store, users, each));
+    else
+      text += printed(describe(store, users, each), -1);
   }
   fmt::print("{}", as_table && !quiet ? table(rows) : text);
   return 0;

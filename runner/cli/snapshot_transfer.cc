@@ -24,7 +24,9 @@ std::optional<std::string> key_in(const std::string& path) {
 // Never a terminal: it would be made to do what the bytes say.
 bool is_standard(const std::string& path, int fd, const char* verb, const char* flag) {
   if (!path.empty() && path != "-") return false;
-  if (::isatty(fd)) throw UsageError(fmt::format("{}: a tar stream is not for a terminal: redirect it, or give a file with {}", verb, flag));
+  if (::isatty(fd))
+    throw UsageError(
+        fmt::format("{}: a tar stream is not for a terminal: redirect it, or give a file with {}", verb, flag));
   return true;
 }
 
@@ -33,9 +35,12 @@ bool is_standard(const std::string& path, int fd, const char* verb, const char* 
 int snapshot_export(Context& context) {
   std::string to, key;
   Options options("snapshot export",
-                  "Write a snapshot as a tar stream, with all layers that it needs. It holds the memory of processes, and so their secrets.");
+                  "Write a snapshot as a tar stream, with all layers that it needs. It holds the memory of processes, "
+                  "and so their secrets.");
   options.value("-o,--output", to, "a file, which is made with mode 0600; without it, or with -, standard output");
-  options.value("--key", key, "a file of 32 random bytes to sign it with, for `import --key` of another host; else the store's own key signs");
+  options.value(
+      "--key", key,
+      "a file of 32 random bytes to sign it with, for `import --key` of another host; else the store's own key signs");
   std::string name = one_argument(context.parse(options), "snapshot export", "NAME");
   bool standard = is_standard(to, STDOUT_FILENO, "snapshot export", "-o");
   auto signing = key_in(key);
@@ -67,7 +72,8 @@ int snapshot_import(Context& context) {
   std::string from, key;
   snapshot::ImportOptions import;
   Options options("snapshot import",
-                  "Take a snapshot from a stream of `snapshot export`. Its processes will be what the stream says, so it must be signed with a "
+                  "Take a snapshot from a stream of `snapshot export`. Its processes will be what the stream says, so "
+                  "it must be signed with a "
                   "key that is known here; it is signed with this store's key then.");
   options.value("-i,--input", from, "a file; without it, or with -, standard input");
   options.value("--name", import.name, "what it is called here, instead of its name in the stream");

@@ -51,7 +51,8 @@ void shift_capability(std::string& value, std::uint32_t first_id, const std::str
 }  // namespace
 
 bool is_kept(const std::string& name) {
-  if (name.starts_with("trusted.overlay.")) return std::find(std::begin(kOfAnUpper), std::end(kOfAnUpper), name) == std::end(kOfAnUpper);
+  if (name.starts_with("trusted.overlay."))
+    return std::find(std::begin(kOfAnUpper), std::end(kOfAnUpper), name) == std::end(kOfAnUpper);
   return name.starts_with("user.") || name == "security.capability" || is_acl(name);
 }
 
@@ -64,7 +65,8 @@ Attributes read_attributes(int fd, const std::string& path) {
   for (const char* at = names; at < names + length; at += std::strlen(at) + 1) {
     std::string name = at, value(65536, '\0');
     if (!is_kept(name)) continue;
-    value.resize(static_cast<std::size_t>(check(::fgetxattr(fd, at, value.data(), value.size()), "read attribute {} of {}", name, path)));
+    value.resize(static_cast<std::size_t>(
+        check(::fgetxattr(fd, at, value.data(), value.size()), "read attribute {} of {}", name, path)));
     attributes.emplace_back(std::move(name), std::move(value));
   }
   std::sort(attributes.begin(), attributes.end());
@@ -74,12 +76,14 @@ Attributes read_attributes(int fd, const std::string& path) {
 void write_attributes(int fd, const Attributes& attributes, const std::string& path) {
   for (const auto& [name, value] : attributes)
     if (::fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) == -1)
-      fail(errno, "set attribute {} of {}{}", name, path, errno == ENOTSUP ? " (the file system of the snapshots has none of that kind)" : "");
+      fail(errno, "set attribute {} of {}{}", name, path,
+           errno == ENOTSUP ? " (the file system of the snapshots has none of that kind)" : "");
 }
 
 std::uint32_t shifted(std::uint32_t id, std::uint32_t first_id, const std::string& path) {
   if (id < first_id || id - first_id >= kIds)
-    throw std::runtime_error(fmt::format("copy {}: its id {} is not among the session's, {} to {}", path, id, first_id, first_id + kIds - 1));
+    throw std::runtime_error(fmt::format("copy {}: its id {} is not among the session's, {} to {}", path, id, first_id,
+                                         first_id + kIds - 1));
   return id - first_id;
 }
 

@@ -32,7 +32,8 @@ std::string random_id() {
 }
 
 File describe_file(const std::string& draft, const std::string& path) {
-  if (!is_file_path(path)) throw std::runtime_error(fmt::format("make a snapshot: {} has no name that its manifest can have", path));
+  if (!is_file_path(path))
+    throw std::runtime_error(fmt::format("make a snapshot: {} has no name that its manifest can have", path));
   std::string full = draft + "/" + path;
   Fd file = open_file(full, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   struct stat info;
@@ -46,7 +47,9 @@ File describe_file(const std::string& draft, const std::string& path) {
 }  // namespace
 
 Draft::Draft(Draft&& other) noexcept
-    : directories_(std::move(other.directories_)), path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
+    : directories_(std::move(other.directories_)),
+      path_(std::exchange(other.path_, {})),
+      lock_(std::move(other.lock_)) {}
 
 Draft::~Draft() {
   if (path_.empty()) return;
@@ -58,14 +61,17 @@ Draft::~Draft() {
 }
 
 std::string Draft::make_layer(const std::string& name) {
-  if (!is_layer_name(name)) fail(EINVAL, "make layer '{}' (a layer's name has letters, digits and '-', at most 32)", name);
+  if (!is_layer_name(name))
+    fail(EINVAL, "make layer '{}' (a layer's name has letters, digits and '-', at most 32)", name);
   std::string path = path_ + "/layers/" + name;
   check(::mkdir(path.c_str(), 0700), "make layer {}", path);
   return path;
 }
 
 std::vector<File> Draft::describe() const {
-  auto names = [&](const std::string& folder) { return names_in(open_file(path_ + folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).get(), path_ + folder); };
+  auto names = [&](const std::string& folder) {
+    return names_in(open_file(path_ + folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).get(), path_ + folder);
+  };
   for (const std::string& name : names(""))
     if (std::find(std::begin(kFolders), std::end(kFolders), name) == std::end(kFolders))
       throw std::runtime_error(fmt::format("make a snapshot: {}/{} may not be there", path_, name));
@@ -73,8 +79,10 @@ std::vector<File> Draft::describe() const {
   for (const std::string folder : {"criu", "files"})
     for (const std::string& name : names("/" + folder)) files.push_back(describe_file(path_, folder + "/" + name));
   for (const std::string& layer : names("/layers")) {
-    if (!is_layer_name(layer)) throw std::runtime_error(fmt::format("make a snapshot: {}/layers/{} is no layer", path_, layer));
-    std::string index = index_of(open_file(path_ + "/layers/" + layer, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)), path = "layers/" + layer + ".index";
+    if (!is_layer_name(layer))
+      throw std::runtime_error(fmt::format("make a snapshot: {}/layers/{} is no layer", path_, layer));
+    std::string index = index_of(open_file(path_ + "/layers/" + layer, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)),
+                path = "layers/" + layer + ".index";
     write_new(path_ + "/" + path, index);
     files.push_back({path, index.size(), sha256(index)});
   }
@@ -84,7 +92,8 @@ std::vector<File> Draft::describe() const {
 
 Snapshot Draft::publish(const std::string& name, Manifest manifest) {
   if (path_.empty()) throw std::logic_error("a draft is published once");
-  if (std::string why = session::why_bad_id(name); !why.empty()) throw std::runtime_error(fmt::format("a snapshot's name is like an id: {}", why));
+  if (std::string why = session::why_bad_id(name); !why.empty())
+    throw std::runtime_error(fmt::format("a snapshot's name is like an id: {}", why));
   std::string store = store_path(directories_), path = store + "/" + name;
   auto taken = [&] { fail(EEXIST, "make snapshot {} (`runner snapshot rm {}` would free the name)", name, name); };
   if (find_dir(path)) taken();  // before minutes are spent on hashing; the rename below decides
@@ -95,8 +104,8 @@ Snapshot Draft::publish(const std::string& name, Manifest manifest) {
   std::vector<File> expected = std::exchange(manifest.files, describe());
   for (std::size_t i = 0; i < expected.size() && expected != manifest.files; ++i)
     if (i >= manifest.files.size() || expected[i] != manifest.files[i])
-      throw std::runtime_error(fmt::format("make snapshot {}: {} is not as its manifest has it (size {}, SHA-256 {})", name, expected[i].path,
-                                           expected[i].size, expected[i].sha256));
+      throw std::runtime_error(fmt::format("make snapshot {}: {} is not as its manifest has it (size {}, SHA-256 {})",
+                                           name, expected[i].path, expected[i].size, expected[i].sha256));
   manifest.counter = next_counter(store);
 
   // All that was written: a sync of each of thousands of files would be as many commits of the journal. It tells of errors since Linux 5.8.

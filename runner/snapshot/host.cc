@@ -44,8 +44,8 @@ std::string build_id_in(std::string_view notes) {
     std::memcpy(&note, notes.data(), sizeof note);
     std::uint64_t value = sizeof note + padded(note.n_namesz), end = value + padded(note.n_descsz);
     if (value + note.n_descsz > notes.size()) break;
-    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(notes.data() + sizeof note, "GNU", 4) == 0 &&
-        note.n_descsz >= 1 && note.n_descsz <= 64)
+    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 &&
+        std::memcmp(notes.data() + sizeof note, "GNU", 4) == 0 && note.n_descsz >= 1 && note.n_descsz <= 64)
       return events::hex(notes.substr(value, note.n_descsz));
     notes.remove_prefix(std::min<std::uint64_t>(end, notes.size()));
   }
@@ -55,7 +55,8 @@ std::string build_id_in(std::string_view notes) {
 template <typename Header, typename Segment>
 std::string build_id_of(int fd) {
   Header header;
-  if (!read_at(fd, &header, sizeof header, 0) || header.e_phentsize != sizeof(Segment) || header.e_phnum > kMostHeaders) return {};
+  if (!read_at(fd, &header, sizeof header, 0) || header.e_phentsize != sizeof(Segment) || header.e_phnum > kMostHeaders)
+    return {};
   std::vector<Segment> segments(header.e_phnum);
   if (!read_at(fd, segments.data(), segments.size() * sizeof(Segment), header.e_phoff)) return {};
   for (const Segment& each : segments) {
@@ -70,7 +71,8 @@ std::string build_id_of(int fd) {
 std::string build_id(int fd) {
   unsigned char ident[EI_NIDENT];
   constexpr unsigned char kOwnOrder = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB;
-  if (!read_at(fd, ident, sizeof ident, 0) || std::memcmp(ident, ELFMAG, SELFMAG) != 0 || ident[EI_DATA] != kOwnOrder) return {};
+  if (!read_at(fd, ident, sizeof ident, 0) || std::memcmp(ident, ELFMAG, SELFMAG) != 0 || ident[EI_DATA] != kOwnOrder)
+    return {};
   if (ident[EI_CLASS] == ELFCLASS64) return build_id_of<Elf64_Ehdr, Elf64_Phdr>(fd);
   if (ident[EI_CLASS] == ELFCLASS32) return build_id_of<Elf32_Ehdr, Elf32_Phdr>(fd);
   return {};

@@ -25,8 +25,10 @@ namespace {
 std::string escaped(std::string_view text) {
   std::string safe;
   for (char c : text) {
-    if (c > ' ' && c < 127 && c != '%') safe += c;
-    else safe += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    if (c > ' ' && c < 127 && c != '%')
+      safe += c;
+    else
+      safe += fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return safe;
 }
@@ -66,16 +68,18 @@ class Indexer : public Visitor {
  private:
   void add(const std::string& more) {
     text += more;
-    if (text.size() > kLargestIndex) fail(EFBIG, "index a layer (it has too many files, {} bytes of names and attributes)", text.size());
+    if (text.size() > kLargestIndex)
+      fail(EFBIG, "index a layer (it has too many files, {} bytes of names and attributes)", text.size());
   }
 
   void line(char kind, const std::string& path, const struct stat& info, const std::string& rest) {
-    add(fmt::format("{} {:o} {} {} {}.{:09} {}{}\n", kind, info.st_mode & 07777, info.st_uid, info.st_gid, info.st_mtim.tv_sec,
-                    info.st_mtim.tv_nsec, escaped(path), rest));
+    add(fmt::format("{} {:o} {} {} {}.{:09} {}{}\n", kind, info.st_mode & 07777, info.st_uid, info.st_gid,
+                    info.st_mtim.tv_sec, info.st_mtim.tv_nsec, escaped(path), rest));
   }
 
   void attributes(int fd, const std::string& path) {
-    for (const auto& [name, value] : read_attributes(fd, path)) add(fmt::format("x {} {}\n", escaped(name), events::hex(value)));
+    for (const auto& [name, value] : read_attributes(fd, path))
+      add(fmt::format("x {} {}\n", escaped(name), events::hex(value)));
   }
 
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;
@@ -113,7 +117,8 @@ const char* what_changed(std::string_view was, std::string_view is) {
   if (was_line == is_line) return "its attributes were changed";
   if (was[0] != is[0]) return "it was replaced by something of another kind";
   if (was[0] == 'h') return "it is a hard link to another file";
-  constexpr const char* kWhat[] = {"", "its mode was changed", "its owner was changed", "its group was changed", kTimeChanged, ""};
+  constexpr const char* kWhat[] = {
+      "", "its mode was changed", "its owner was changed", "its group was changed", kTimeChanged, ""};
   const char* changed = was[0] == 'l' ? "it leads elsewhere" : "its contents were changed";
   for (int i = 6; i < 8 && was[0] != 'd'; ++i)
     if (field(was_line, i) != field(is_line, i)) return changed;

@@ -54,7 +54,9 @@ class Fields {
   }
 
   template <typename Number>
-  Number number(Number least, Number most, int base = 10) { return number_in(next(), least, most, base); }
+  Number number(Number least, Number most, int base = 10) {
+    return number_in(next(), least, most, base);
+  }
 
   void time(IndexEntry& entry) {
     std::string_view text = next();
@@ -86,7 +88,8 @@ class Fields {
     std::string_view text = next();
     if (text.size() % 2 || !is_hex(text, text.size())) refuse(line_, "has a bad value");
     std::string out;
-    for (std::size_t i = 0; i < text.size(); i += 2) out += static_cast<char>(hex_digit(text[i]) * 16 + hex_digit(text[i + 1]));
+    for (std::size_t i = 0; i < text.size(); i += 2)
+      out += static_cast<char>(hex_digit(text[i]) * 16 + hex_digit(text[i + 1]));
     return out;
   }
 
@@ -137,7 +140,8 @@ class Reader {
       entry.text = fields.bytes();
       if (entry.kind == 'l' && entry.text.size() >= 4096) refuse(line, "leads too far");
       auto first = kinds_.find(entry.text);
-      if (entry.kind == 'h' && (first == kinds_.end() || first->second == 'd' || first->second == 'w' || first->second == 'h'))
+      if (entry.kind == 'h' &&
+          (first == kinds_.end() || first->second == 'd' || first->second == 'w' || first->second == 'h'))
         refuse(line, "is a hard link to nothing before it");
     }
     fields.end();
@@ -147,11 +151,13 @@ class Reader {
 
  private:
   void attribute(std::string_view line, Fields& fields) {
-    if (entries.empty() || (entries.back().kind != 'd' && entries.back().kind != 'f')) refuse(line, "is an attribute of nothing");
+    if (entries.empty() || (entries.back().kind != 'd' && entries.back().kind != 'f'))
+      refuse(line, "is an attribute of nothing");
     Attributes& list = entries.back().attributes;
     std::string name = fields.bytes(), value = fields.hex();
     fields.end();
-    if (!is_kept(name) || name.size() > 255 || value.size() > 65536 || list.size() == kMostAttributes || (!list.empty() && list.back().first >= name))
+    if (!is_kept(name) || name.size() > 255 || value.size() > 65536 || list.size() == kMostAttributes ||
+        (!list.empty() && list.back().first >= name))
       refuse(line, "is no attribute that a layer has");
     list.emplace_back(std::move(name), std::move(value));
   }
@@ -164,7 +170,8 @@ class Reader {
     for (std::size_t at = 0; at <= path.size();) {
       std::size_t end = std::min(path.find('/', at), path.size());
       std::string_view part = std::string_view(path).substr(at, end - at);
-      if (part.empty() || part == "." || part == ".." || part.size() > 255) refuse(line, "has a path that leads out of the layer");
+      if (part.empty() || part == "." || part == ".." || part.size() > 255)
+        refuse(line, "has a path that leads out of the layer");
       at = end + 1;
     }
     auto folder = kinds_.find(folder_of(path));
@@ -177,7 +184,9 @@ class Reader {
 
 class Maker {
  public:
-  explicit Maker(Fd top) : top_(std::move(top)), here_(check(::openat(top_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open the new layer")) {}
+  explicit Maker(Fd top)
+      : top_(std::move(top)),
+        here_(check(::openat(top_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open the new layer")) {}
 
   void make(const IndexEntry& entry, const std::function<void(const IndexEntry&, int)>& content) {
     if (entry.path == ".") return;
@@ -189,14 +198,24 @@ class Maker {
     auto made = [&](int result) { check(result, "make {}", entry.path); };
     int dir = here_.get();
     switch (entry.kind) {
-      case 'd': return made(::mkdirat(dir, name.c_str(), 0700));
-      case 'w': return made(::mknodat(dir, name.c_str(), S_IFCHR, makedev(0, 0)));
-      case 'h': return made(::linkat(top_.get(), entry.text.c_str(), dir, name.c_str(), 0));
-      case 'l': made(::symlinkat(entry.text.c_str(), dir, name.c_str())); break;
-      case 'p': made(::mknodat(dir, name.c_str(), S_IFIFO | 0600, 0)); break;
-      case 's': made(::mknodat(dir, name.c_str(), S_IFSOCK | 0600, 0)); break;
+      case 'd':
+        return made(::mkdirat(dir, name.c_str(), 0700));
+      case 'w':
+        return made(::mknodat(dir, name.c_str(), S_IFCHR, makedev(0, 0)));
+      case 'h':
+        return made(::linkat(top_.get(), entry.text.c_str(), dir, name.c_str(), 0));
+      case 'l':
+        made(::symlinkat(entry.text.c_str(), dir, name.c_str()));
+        break;
+      case 'p':
+        made(::mknodat(dir, name.c_str(), S_IFIFO | 0600, 0));
+        break;
+      case 's':
+        made(::mknodat(dir, name.c_str(), S_IFSOCK | 0600, 0));
+        break;
       default: {
-        Fd file(check(::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make {}", entry.path));
+        Fd file(check(::openat(dir, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make {}",
+                      entry.path));
         content(entry, file.get());
         return finish(file.get(), entry);
       }
@@ -209,7 +228,8 @@ class Maker {
 
   void finish_directory(const IndexEntry& entry) {
     Fd place = open_below(top_.get(), entry.path, Links::Refuse);
-    finish(Fd(check(::openat(place.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", entry.path)).get(), entry);
+    finish(Fd(check(::openat(place.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", entry.path)).get(),
+           entry);
   }
 
  private:
@@ -239,7 +259,8 @@ std::vector<IndexEntry> read_index(std::string_view text) {
   return std::move(reader.entries);
 }
 
-void make_layer(const std::vector<IndexEntry>& index, Fd to, const std::function<void(const IndexEntry&, int)>& content) {
+void make_layer(const std::vector<IndexEntry>& index, Fd to,
+                const std::function<void(const IndexEntry&, int)>& content) {
   Maker maker(std::move(to));
   for (const IndexEntry& entry : index) maker.make(entry, content);
   for (auto entry = index.rbegin(); entry != index.rend(); ++entry)

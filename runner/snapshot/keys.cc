@@ -52,12 +52,13 @@ std::optional<std::string> find_key_file(const std::string& path) {
   check(::fstat(file.get(), &info), "look at the key {}", path);
   char bytes[kBytes + 1];
   if (!S_ISREG(info.st_mode) || check(::read(file.get(), bytes, sizeof bytes), "read the key {}", path) != kBytes)
-    throw std::runtime_error(fmt::format("the key {} is no file of {} bytes: it was damaged, or is none", path, kBytes));
-  if (info.st_mode & 077)
     throw std::runtime_error(
-        fmt::format("the key {} is open to others than its owner (mode {:04o}): whoever has read it can forge snapshots. "
-                    "`chmod 600` it, and `runner snapshot rotate-key` if that may have happened",
-                    path, info.st_mode & 07777));
+        fmt::format("the key {} is no file of {} bytes: it was damaged, or is none", path, kBytes));
+  if (info.st_mode & 077)
+    throw std::runtime_error(fmt::format(
+        "the key {} is open to others than its owner (mode {:04o}): whoever has read it can forge snapshots. "
+        "`chmod 600` it, and `runner snapshot rotate-key` if that may have happened",
+        path, info.st_mode & 07777));
   return std::string(bytes, kBytes);
 }
 

@@ -28,7 +28,9 @@ namespace {
 
 constexpr std::size_t kChunk = 256 << 10;
 
-bool is_no_way_to_copy(int code) { return code == EXDEV || code == EINVAL || code == EOPNOTSUPP || code == ENOSYS || code == ENOTTY; }
+bool is_no_way_to_copy(int code) {
+  return code == EXDEV || code == EINVAL || code == EOPNOTSUPP || code == ENOSYS || code == ENOTTY;
+}
 
 bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == makedev(0, 0); }
 
@@ -59,7 +61,8 @@ class Copier : public Visitor {
     if (info.st_nlink > 1) {
       auto [first, is_new] = linked_.emplace(std::pair(info.st_dev, info.st_ino), path);
       if (!is_new) {
-        check(::linkat(top_.get(), first->second.c_str(), here_.get(), name.c_str(), 0), "link {} to {}", path, first->second);
+        check(::linkat(top_.get(), first->second.c_str(), here_.get(), name.c_str(), 0), "link {} to {}", path,
+              first->second);
         return;
       }
     }
@@ -73,10 +76,12 @@ class Copier : public Visitor {
       check_void(::mknodat(here_.get(), name.c_str(), (info.st_mode & S_IFMT) | 0600, 0), path);
     } else {
       throw std::runtime_error(fmt::format("copy {}: it is a device ({} {}:{}), which no snapshot may hold", path,
-                                           S_ISBLK(info.st_mode) ? 'b' : 'c', major(info.st_rdev), minor(info.st_rdev)));
+                                           S_ISBLK(info.st_mode) ? 'b' : 'c', major(info.st_rdev),
+                                           minor(info.st_rdev)));
     }
     own(here_.get(), name, path, info);
-    if (!S_ISLNK(info.st_mode)) check(::fchmodat(here_.get(), name.c_str(), info.st_mode & 07777, 0), "set the mode of {}", path);
+    if (!S_ISLNK(info.st_mode))
+      check(::fchmodat(here_.get(), name.c_str(), info.st_mode & 07777, 0), "set the mode of {}", path);
     timespec times[] = {info.st_atim, info.st_mtim};
     check(::utimensat(here_.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW), "set the time of {}", path);
   }
@@ -91,7 +96,8 @@ class Copier : public Visitor {
   static void check_void(int result, const std::string& path) { check(result, "make {}", path); }
 
   Fd open_here(const std::string& name, const std::string& path) {
-    return Fd(check(::openat(here_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open the new directory {}", path));
+    return Fd(check(::openat(here_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+                    "open the new directory {}", path));
   }
 
   void own(int dir, const std::string& name, const std::string& path, const struct stat& info) {
@@ -113,7 +119,8 @@ class Copier : public Visitor {
 
   void file(int dir, const std::string& name, const std::string& path, const struct stat& info) {
     Fd from(check(::openat(dir, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), "open {}", path));
-    Fd to(check(::openat(here_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make {}", path));
+    Fd to(check(::openat(here_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+                "make {}", path));
     copy(from.get(), to.get(), path, static_cast<std::uint64_t>(info.st_size));
     finish(from.get(), to.get(), path, info);
   }
@@ -153,7 +160,9 @@ class Copier : public Visitor {
       if (check(got, "copy {}", path) == 0)
         throw std::runtime_error(fmt::format("copy {}: it became shorter meanwhile: was its session frozen?", path));
       for (ssize_t done = ranges_ ? got : 0; done < got;)
-        done += check(::pwrite(to, bytes_.get() + done, static_cast<std::size_t>(got - done), static_cast<off_t>(at) + done), "write {}", path);
+        done += check(
+            ::pwrite(to, bytes_.get() + done, static_cast<std::size_t>(got - done), static_cast<off_t>(at) + done),
+            "write {}", path);
       at += static_cast<std::uint64_t>(got);
       copied_.bytes += static_cast<std::uint64_t>(got);
     }

@@ -50,7 +50,8 @@ bool read_bytes(Value value, std::string& to) {
   if (digits.size() % 2 || !is_hex(digits, digits.size())) return value.wrong("must be pairs of hex digits"), false;
   to.clear();
   auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  for (std::size_t i = 0; i < digits.size(); i += 2) to += static_cast<char>(digit(digits[i]) * 16 + digit(digits[i + 1]));
+  for (std::size_t i = 0; i < digits.size(); i += 2)
+    to += static_cast<char>(digit(digits[i]) * 16 + digit(digits[i + 1]));
   if (to.find('\0') != std::string::npos) return value.wrong("must not contain a NUL character"), false;
   return true;
 }
@@ -93,7 +94,8 @@ class Object {
   explicit Object(Value value) : value_(value.object()) {}
   ~Object() {
     for (Value each : value_.values())
-      if (std::find(known_.begin(), known_.end(), each.key()) == known_.end()) each.wrong("is not known in this version");
+      if (std::find(known_.begin(), known_.end(), each.key()) == known_.end())
+        each.wrong("is not known in this version");
   }
   Value operator[](std::string_view key) {
     known_.push_back(key);
@@ -126,8 +128,10 @@ void read_file(Value value, File& file) {
 
 void read_mapped(Value value, Mapped& mapped) {
   Object object(value);
-  if (Value path = object["path"]) read_bytes(path, mapped.path);
-  else path.wrong("is missing");
+  if (Value path = object["path"])
+    read_bytes(path, mapped.path);
+  else
+    path.wrong("is missing");
   object["size"].require(mapped.size, std::uint64_t{0}, kLargestFile);
   Value build_id = object["build_id"], digest = object["sha256"];
   if (bool(build_id) == bool(digest)) value.wrong("must have either a build_id or a sha256");
@@ -140,8 +144,9 @@ void read_mapped(Value value, Mapped& mapped) {
 void read_layer(Value value, std::string& layer) {
   if (!value.require(layer)) return;
   std::size_t slash = layer.find('/');
-  bool good = slash == std::string::npos ? is_layer_name(layer)
-                                         : is_snapshot_name(layer.substr(0, slash)) && is_layer_name(layer.substr(slash + 1));
+  bool good = slash == std::string::npos
+                  ? is_layer_name(layer)
+                  : is_snapshot_name(layer.substr(0, slash)) && is_layer_name(layer.substr(slash + 1));
   if (!good) value.wrong("is neither a layer nor SNAPSHOT/LAYER");
 }
 
@@ -154,8 +159,8 @@ bool has_file(const Manifest& m, const std::string& path) {
 void check_whole(Value root, const Manifest& m) {
   for (std::size_t i = 1; i < m.files.size(); ++i)
     if (m.files[i - 1].path >= m.files[i].path)
-      return root["files"].wrong("must be sorted by path, each once: {} is not behind {}", oci::json::quoted(m.files[i].path),
-                                 oci::json::quoted(m.files[i - 1].path));
+      return root["files"].wrong("must be sorted by path, each once: {} is not behind {}",
+                                 oci::json::quoted(m.files[i].path), oci::json::quoted(m.files[i - 1].path));
   for (const std::string& layer : m.layers)
     if (is_layer_name(layer) && !has_file(m, "layers/" + layer + ".index"))
       root["layers"].wrong("names {}, whose index is not among the files", oci::json::quoted(layer));
@@ -164,7 +169,8 @@ void check_whole(Value root, const Manifest& m) {
 }  // namespace
 
 bool is_layer_name(std::string_view name) {
-  return !name.empty() && name.size() <= 32 && name[0] != '-' && all_of(name, [](char c) { return is_alnum(c) || c == '-'; });
+  return !name.empty() && name.size() <= 32 && name[0] != '-' &&
+         all_of(name, [](char c) { return is_alnum(c) || c == '-'; });
 }
 
 bool is_file_path(std::string_view path) {
@@ -207,7 +213,8 @@ std::string body_of(const Manifest& m) {
   try {
     body = j.dump();
   } catch (const json::type_error& error) {
-    throw std::runtime_error(fmt::format("write the manifest of snapshot {}: a name in it is no UTF-8: {}", m.name, error.what()));
+    throw std::runtime_error(
+        fmt::format("write the manifest of snapshot {}: a name in it is no UTF-8: {}", m.name, error.what()));
   }
   body.pop_back();
   body += fmt::format(",\"session\":{}}}", m.session);
@@ -215,7 +222,8 @@ std::string body_of(const Manifest& m) {
   Diagnostics wrong;
   auto again = read_body(body, "manifest of snapshot " + m.name, wrong);
   if (!again) throw std::runtime_error(wrong.text());
-  if (*again != m) throw std::runtime_error(fmt::format("write the manifest of snapshot {}: it would be read as another one", m.name));
+  if (*again != m)
+    throw std::runtime_error(fmt::format("write the manifest of snapshot {}: it would be read as another one", m.name));
   return body;
 }
 
@@ -229,7 +237,8 @@ std::optional<Manifest> read_body(std::string_view body, const std::string& name
   if (!root["version"].require(version, 1, 1'000'000)) return std::nullopt;
   // Before anything else: what a newer version has would be a list of mistakes.
   if (version > kFormat)
-    return root["version"].wrong("is {}, and this runner knows up to {}: use a newer runner", version, kFormat), std::nullopt;
+    return root["version"].wrong("is {}, and this runner knows up to {}: use a newer runner", version, kFormat),
+           std::nullopt;
 
   Manifest m;
   {
@@ -276,7 +285,8 @@ std::optional<Signed> split(std::string_view text) {
   std::size_t before = kHead.size() + kHmacDigits + kMiddle.size();
   if (text.size() <= before + kTail.size() || !text.starts_with(kHead) || !text.ends_with(kTail)) return std::nullopt;
   std::string_view hmac = text.substr(kHead.size(), kHmacDigits);
-  if (!is_hex(hmac, kHmacDigits) || text.substr(kHead.size() + kHmacDigits, kMiddle.size()) != kMiddle) return std::nullopt;
+  if (!is_hex(hmac, kHmacDigits) || text.substr(kHead.size() + kHmacDigits, kMiddle.size()) != kMiddle)
+    return std::nullopt;
   return Signed{hmac, text.substr(before, text.size() - before - kTail.size())};
 }
 

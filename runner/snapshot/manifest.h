@@ -46,7 +46,7 @@ struct Manifest {
   std::string session_id;            // that it was taken from
   std::vector<std::string> lineage;  // ids of the snapshots that it comes from, parent first
   bool left_running = false;
-  bool automatic = false;            // nobody gave it a name: `snapshot prune` may remove it when nothing uses it
+  bool automatic = false;  // nobody gave it a name: `snapshot prune` may remove it when nothing uses it
 
   std::string kernel, machine;  // uname: release and machine
   std::string cpu;              // features, as cpu_features() has them

@@ -33,7 +33,8 @@ std::optional<Fd> lock_directory(const std::string& path, int operation) {
   if (!flock_it(dir.get(), operation, path)) return std::nullopt;
   struct stat locked, there;  // between the two calls it may have been renamed or removed
   check(::fstat(dir.get(), &locked), "look at {}", path);
-  if (::lstat(path.c_str(), &there) == -1 || locked.st_ino != there.st_ino || locked.st_dev != there.st_dev) return std::nullopt;
+  if (::lstat(path.c_str(), &there) == -1 || locked.st_ino != there.st_ino || locked.st_dev != there.st_dev)
+    return std::nullopt;
   return dir;
 }
 
@@ -53,7 +54,9 @@ void write_new(const std::string& path, std::string_view text) {
   check(::fsync(file.get()), "sync {}", path);
 }
 
-void sync_directory(const std::string& path) { check(::fsync(open_file(path, O_RDONLY | O_DIRECTORY).get()), "sync directory {}", path); }
+void sync_directory(const std::string& path) {
+  check(::fsync(open_file(path, O_RDONLY | O_DIRECTORY).get()), "sync directory {}", path);
+}
 
 std::uint64_t next_counter(const std::string& store) {
   std::string path = store + "/.counter";
@@ -65,7 +68,8 @@ std::uint64_t next_counter(const std::string& store) {
   if (got != 0) {
     auto [end, error] = std::from_chars(text, text + got, count);
     if (error != std::errc() || end != text + sizeof text)
-      throw std::runtime_error(fmt::format("{} was damaged: write there, as 20 digits, a number above all that `runner snapshot ls` shows", path));
+      throw std::runtime_error(fmt::format(
+          "{} was damaged: write there, as 20 digits, a number above all that `runner snapshot ls` shows", path));
   }
   std::string next = fmt::format("{:020}", ++count);  // always as long, and so in place
   check(::pwrite(file.get(), next.data(), next.size(), 0), "write {}", path);

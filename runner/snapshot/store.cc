@@ -35,10 +35,12 @@ void check_version(const std::string& store) {
   int version = 0;
   auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), version);
   if (error != std::errc() || version < 1)
-    throw std::runtime_error(fmt::format("{}/.format was damaged: it must hold the version of the store, {}", store, kVersion));
+    throw std::runtime_error(
+        fmt::format("{}/.format was damaged: it must hold the version of the store, {}", store, kVersion));
   if (version > kVersion)
-    throw std::runtime_error(fmt::format("the snapshots in {} are of version {}, and this runner knows up to {}: use a newer runner",
-                                         store, version, kVersion));
+    throw std::runtime_error(
+        fmt::format("the snapshots in {} are of version {}, and this runner knows up to {}: use a newer runner", store,
+                    version, kVersion));
 }
 
 // Empty when it verifies with one of the keys; else why not.
@@ -74,7 +76,9 @@ std::set<std::string> snapshots_named_by(const std::string& manifest, const std:
 }  // namespace
 
 BadSnapshot::BadSnapshot(const std::string& snapshot, std::string file, std::string why)
-    : std::runtime_error(fmt::format("snapshot {} cannot be used: {}: {}", snapshot, file, why)), file_(std::move(file)), why_(std::move(why)) {}
+    : std::runtime_error(fmt::format("snapshot {} cannot be used: {}: {}", snapshot, file, why)),
+      file_(std::move(file)),
+      why_(std::move(why)) {}
 
 Store::Store(const session::Directories& directories) : directories_(directories) { check_version(path()); }
 
@@ -82,7 +86,8 @@ Draft Store::draft() {
   std::string store = path();
   make_dirs(store, 0700);
   check(::chmod(store.c_str(), 0700), "close {} to others", store);
-  if (::access((store + "/.format").c_str(), F_OK) == -1) replace_file(store + "/.format", fmt::format("{}\n", kVersion), 0600, true);
+  if (::access((store + "/.format").c_str(), F_OK) == -1)
+    replace_file(store + "/.format", fmt::format("{}\n", kVersion), 0600, true);
   sweep();
   for (int tries = 0; tries < 100; ++tries) {
     std::string draft = store + "/" + kNew + "XXXXXX";
@@ -90,7 +95,8 @@ Draft Store::draft() {
     auto lock = lock_directory(draft, LOCK_EX | LOCK_NB);
     if (!lock) continue;  // a sweep took it, as it had no lock yet
     Draft made(directories_, draft, std::move(*lock));
-    for (const char* folder : kFolders) check(::mkdir((draft + "/" + folder).c_str(), 0700), "make directory {}/{}", draft, folder);
+    for (const char* folder : kFolders)
+      check(::mkdir((draft + "/" + folder).c_str(), 0700), "make directory {}/{}", draft, folder);
     return made;
   }
   fail(EAGAIN, "make a new snapshot in {}", store);
@@ -156,7 +162,8 @@ Store::Users Store::users() const {
   for (const std::string& id : list_dir(directories_.data + "/sessions"))
     for (const std::string& name : snapshots_of(directories_, id)) users[name].push_back("session " + id);
   for (const std::string& other : names())
-    for (const std::string& name : snapshots_named_by(path() + "/" + other + "/" + kManifest, "/")) users[name].push_back("snapshot " + other);
+    for (const std::string& name : snapshots_named_by(path() + "/" + other + "/" + kManifest, "/"))
+      users[name].push_back("snapshot " + other);
   return users;
 }
 
@@ -166,7 +173,8 @@ std::vector<std::string> Store::users_of(const std::string& name) const {
   for (const std::string& id : list_dir(directories_.data + "/sessions"))
     if (snapshots_of(directories_, id).contains(name)) users.push_back("session " + id);
   for (const std::string& other : names())
-    if (snapshots_named_by(path() + "/" + other + "/" + kManifest, "\"" + name + "/").contains(name)) users.push_back("snapshot " + other);
+    if (snapshots_named_by(path() + "/" + other + "/" + kManifest, "\"" + name + "/").contains(name))
+      users.push_back("snapshot " + other);
   return users;
 }
 
@@ -183,7 +191,8 @@ void Store::remove(const std::string& name) {
     ::nanosleep(&moment, nullptr);
   }
   if (auto users = users_of(name); !users.empty())
-    throw std::runtime_error(fmt::format("snapshot {} is in use by {}: remove {} first", name, fmt::join(users, ", "), users.size() == 1 ? "it" : "them"));
+    throw std::runtime_error(fmt::format("snapshot {} is in use by {}: remove {} first", name, fmt::join(users, ", "),
+                                         users.size() == 1 ? "it" : "them"));
   check(::rename(where.c_str(), aside.c_str()), "remove {}", where);
   whole.close();
   sync_directory(path());

@@ -26,7 +26,9 @@ namespace {
 constexpr std::size_t kChunk = 256 << 10;
 
 std::string index_path(const std::string& layer) { return "layers/" + layer + ".index"; }
-std::string content_path(const std::string& layer, std::size_t number) { return fmt::format("layers/{}/{}", layer, number); }
+std::string content_path(const std::string& layer, std::size_t number) {
+  return fmt::format("layers/{}/{}", layer, number);
+}
 
 TarEntry plain(const std::string& name, std::uint64_t size) {
   TarEntry entry;
@@ -59,13 +61,17 @@ void send_contents(const Sent& sent, files::TarWriter& writer) {
   std::unique_ptr<char[]> bytes = std::make_unique_for_overwrite<char[]>(kChunk);
   for (std::size_t i = 0; i < index.size(); ++i) {
     if (index[i].kind != 'f') continue;
-    auto changed = [&] { throw BadSnapshot(sent.from->name(), fmt::format("layers/{}/{}", layer_of(sent.file.path), index[i].path), "its contents were changed"); };
+    auto changed = [&] {
+      throw BadSnapshot(sent.from->name(), fmt::format("layers/{}/{}", layer_of(sent.file.path), index[i].path),
+                        "its contents were changed");
+    };
     Fd place = open_below(top.get(), index[i].path, Links::Refuse);
     Fd file = open_file(fd_path(place.get()), O_RDONLY | O_NONBLOCK);
     writer.begin(plain(content_path(as, i), index[i].size));
     Sha256 hash;
     for (std::uint64_t left = index[i].size; left > 0;) {
-      ssize_t got = check(::read(file.get(), bytes.get(), std::min<std::uint64_t>(kChunk, left)), "read {}/{}", layer, index[i].path);
+      ssize_t got = check(::read(file.get(), bytes.get(), std::min<std::uint64_t>(kChunk, left)), "read {}/{}", layer,
+                          index[i].path);
       if (got == 0) changed();
       std::string_view part(bytes.get(), static_cast<std::size_t>(got));
       hash.add(part);
@@ -86,10 +92,13 @@ class Expected {
     auto entry = reader_.next();
     if (!entry) throw TarError(fmt::format("refused: the stream ends where {} should be", name));
     if (entry->name != name || entry->kind != TarEntry::Kind::File)
-      throw TarError(fmt::format("refused: {} where {} should be: this is not what `runner snapshot export` writes",
-                                 entry->kind == TarEntry::Kind::File ? shortened(entry->name) : "something that is no file", name));
-    if (size && entry->size != *size) throw TarError(fmt::format("refused: {}: it has {} bytes, not {}", name, entry->size, *size));
-    if (entry->size > most) throw TarError(fmt::format("refused: {}: it has {} bytes, more than {}", name, entry->size, most));
+      throw TarError(fmt::format(
+          "refused: {} where {} should be: this is not what `runner snapshot export` writes",
+          entry->kind == TarEntry::Kind::File ? shortened(entry->name) : "something that is no file", name));
+    if (size && entry->size != *size)
+      throw TarError(fmt::format("refused: {}: it has {} bytes, not {}", name, entry->size, *size));
+    if (entry->size > most)
+      throw TarError(fmt::format("refused: {}: it has {} bytes, more than {}", name, entry->size, most));
   }
 
   void each(const std::function<void(std::string_view)>& take) {
@@ -114,14 +123,17 @@ class Expected {
         return;
       }
       for (std::size_t done = 0; done < bytes.size();)
-        done += static_cast<std::size_t>(check(::write(fd, bytes.data() + done, bytes.size() - done), "write {}", name));
+        done +=
+            static_cast<std::size_t>(check(::write(fd, bytes.data() + done, bytes.size() - done), "write {}", name));
     });
     check(::ftruncate(fd, static_cast<off_t>(size)), "write {}", name);
     if (hash.hex() != digest) throw TarError(fmt::format("refused: {}: its SHA-256 is not that of the manifest", name));
   }
 
   void end() {
-    if (auto more = reader_.next()) throw TarError(fmt::format("refused: {} is in the stream, and the manifest does not name it", shortened(more->name)));
+    if (auto more = reader_.next())
+      throw TarError(
+          fmt::format("refused: {} is in the stream, and the manifest does not name it", shortened(more->name)));
     reader_.drain();
   }
 
@@ -144,19 +156,23 @@ Manifest take_manifest(const Store& store, const std::string& text, const Import
   if (options.key) keys.push_back(*options.key);
   bool known = std::any_of(keys.begin(), keys.end(), [&](const std::string& key) { return verifies(*parts, key); });
   if (!known && !options.trust)
-    throw TarError("refused: the snapshot is not signed with this store's key, nor with that of --key. Whoever made it decides what its processes "
-                   "are and may do: give the key that it was exported with, or --trust if you know where the stream comes from");
+    throw TarError(
+        "refused: the snapshot is not signed with this store's key, nor with that of --key. Whoever made it decides "
+        "what its processes "
+        "are and may do: give the key that it was exported with, or --trust if you know where the stream comes from");
   Diagnostics wrong;
   auto manifest = read_body(parts->body, kManifest, wrong);
   if (!manifest) throw TarError("refused: " + wrong.text());
   for (const std::string& layer : manifest->layers)
-    if (!is_layer_name(layer)) throw TarError(fmt::format("refused: manifest.json names layer {}, which is not in the stream", layer));
+    if (!is_layer_name(layer))
+      throw TarError(fmt::format("refused: manifest.json names layer {}, which is not in the stream", layer));
   return std::move(*manifest);
 }
 
 }  // namespace
 
-void export_snapshot(const Store& store, const Snapshot& snapshot, const std::optional<std::string>& key, const files::Sink& sink) {
+void export_snapshot(const Store& store, const Snapshot& snapshot, const std::optional<std::string>& key,
+                     const files::Sink& sink) {
   Manifest manifest = snapshot.manifest();
   std::vector<Snapshot> parents;  // held until the end
   parents.reserve(manifest.layers.size());
@@ -201,7 +217,8 @@ Snapshot import_snapshot(Store& store, const files::Source& source, const Import
   for (const File& file : manifest.files) {
     if (file.path.starts_with("layers/")) {
       indexes.emplace_back(layer_of(file.path), expected.text(file.path, file.size, kLargestIndex));
-      if (sha256(indexes.back().second) != file.sha256) throw TarError(fmt::format("refused: {}: its SHA-256 is not that of the manifest", file.path));
+      if (sha256(indexes.back().second) != file.sha256)
+        throw TarError(fmt::format("refused: {}: its SHA-256 is not that of the manifest", file.path));
     } else {
       Fd made = open_file(draft.path() + "/" + file.path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
       expected.into(made.get(), file.path, file.size, file.sha256);

@@ -15,7 +15,8 @@ namespace runner::snapshot {
 
 /// Layers of other snapshots come with it, as its own. Signed with `key` when there is one, else with the store's: then only this store,
 /// or who has its key, will take it back. Everything is checked on the way; after a BadSnapshot the stream is cut short.
-void export_snapshot(const Store& store, const Snapshot& snapshot, const std::optional<std::string>& key, const files::Sink& sink);
+void export_snapshot(const Store& store, const Snapshot& snapshot, const std::optional<std::string>& key,
+                     const files::Sink& sink);
 
 struct ImportOptions {
   std::string name;                // empty: as it is called in the stream

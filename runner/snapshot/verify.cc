@@ -47,7 +47,8 @@ Fd Snapshot::open_folder(const std::string& name) const {
 Fd Snapshot::open(const File& file, int folder) const {
   Fd opened(::openat(folder, name_of(file.path).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!opened && errno == ENOENT) bad(file.path, "it is missing");
-  if (!opened && (errno == ELOOP || errno == ENOTDIR || errno == ENXIO)) bad(file.path, "it was replaced by something else");
+  if (!opened && (errno == ELOOP || errno == ENOTDIR || errno == ENXIO))
+    bad(file.path, "it was replaced by something else");
   check(opened.get(), "open {}/{}", path_, file.path);
   struct stat info;
   check(::fstat(opened.get(), &info), "look at {}/{}", path_, file.path);
@@ -72,7 +73,9 @@ void Snapshot::send(const File& file, int fd, const std::function<void(std::stri
     bad(file.path, fmt::format("it was changed: its SHA-256 is {}, not {}", digest, file.sha256));
 }
 
-void Snapshot::send(const File& file, const std::function<void(std::string_view)>& take) const { send(file, open(file, open_folder(folder_of(file.path)).get()).get(), take); }
+void Snapshot::send(const File& file, const std::function<void(std::string_view)>& take) const {
+  send(file, open(file, open_folder(folder_of(file.path)).get()).get(), take);
+}
 
 void Snapshot::verify_layer(const File& index) const {
   std::string layer = index.path.substr(0, index.path.size() - 6), text = read(index.path);
@@ -93,18 +96,22 @@ void Snapshot::verify_layer(const File& index) const {
 
 void Snapshot::verify_names() const {
   auto names = [&](const char* folder) {
-    Fd dir(check(::openat(dir_.get(), folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open {}/{}", path_, folder));
+    Fd dir(check(::openat(dir_.get(), folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open {}/{}", path_,
+                 folder));
     return names_in(dir.get(), folder);
   };
   auto named = [&](const std::string& path) {
-    return std::any_of(manifest_.files.begin(), manifest_.files.end(), [&](const File& file) { return file.path == path; });
+    return std::any_of(manifest_.files.begin(), manifest_.files.end(),
+                       [&](const File& file) { return file.path == path; });
   };
   for (const std::string& name : names("."))
-    if (name != kManifest && std::find(std::begin(kFolders), std::end(kFolders), name) == std::end(kFolders)) bad(name, "it was added: the manifest does not name it");
+    if (name != kManifest && std::find(std::begin(kFolders), std::end(kFolders), name) == std::end(kFolders))
+      bad(name, "it was added: the manifest does not name it");
   for (const std::string folder : kFolders)
     for (const std::string& name : names(folder.c_str())) {
       std::string path = folder + "/" + name;
-      if (!named(path) && !(folder == "layers" && named(path + ".index"))) bad(path, "it was added: the manifest does not name it");
+      if (!named(path) && !(folder == "layers" && named(path + ".index")))
+        bad(path, "it was added: the manifest does not name it");
     }
 }
 
@@ -129,18 +136,22 @@ void Snapshot::take_verified(int to, Verify depth) const {
       check(::symlinkat((path_ + "/" + file.path).c_str(), to, name.c_str()), "link {}", name);
       continue;
     }
-    Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600), "make a copy of {}", file.path));
+    Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+                  "make a copy of {}", file.path));
     send(file, from.get(), [&](std::string_view bytes) {
       for (std::size_t done = 0; done < bytes.size();)
-        done += static_cast<std::size_t>(check(::write(copy.get(), bytes.data() + done, bytes.size() - done), "write a copy of {}", file.path));
+        done += static_cast<std::size_t>(
+            check(::write(copy.get(), bytes.data() + done, bytes.size() - done), "write a copy of {}", file.path));
     });
   }
 }
 
 std::string Snapshot::read(const std::string& path) const {
-  auto file = std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const File& each) { return each.path == path; });
+  auto file =
+      std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const File& each) { return each.path == path; });
   if (file == manifest_.files.end()) bad(path, "the manifest has no such file");
-  if (file->size > std::max(kLargestRead, kLargestIndex)) fail(EFBIG, "read {} of snapshot {} ({} bytes)", path, name(), file->size);
+  if (file->size > std::max(kLargestRead, kLargestIndex))
+    fail(EFBIG, "read {} of snapshot {} ({} bytes)", path, name(), file->size);
   std::string text;
   text.reserve(file->size + 1);
   send(*file, [&](std::string_view bytes) { text += bytes; });
@@ -153,8 +164,9 @@ std::vector<std::string> Snapshot::layer_paths_in(const std::string& own) const 
   std::vector<std::string> paths;
   for (const std::string& layer : manifest_.layers) {
     std::size_t slash = layer.find('/');
-    std::string path = slash == std::string::npos ? own + "/layers/" + layer
-                                                  : store_ + "/" + layer.substr(0, slash) + "/layers/" + layer.substr(slash + 1);
+    std::string path = slash == std::string::npos
+                           ? own + "/layers/" + layer
+                           : store_ + "/" + layer.substr(0, slash) + "/layers/" + layer.substr(slash + 1);
     if (!find_dir(path)) bad("layers/" + layer, fmt::format("it is missing ({})", path));
     paths.push_back(std::move(path));
   }

@@ -22,12 +22,14 @@ struct Level {
 
 std::string join(const std::string& path, const std::string& name) {
   std::string joined = path == "." ? name : path + "/" + name;
-  if (joined.size() > kLongestPath) fail(ENAMETOOLONG, "read {}... (its path has {} bytes)", joined.substr(0, 200), joined.size());
+  if (joined.size() > kLongestPath)
+    fail(ENAMETOOLONG, "read {}... (its path has {} bytes)", joined.substr(0, 200), joined.size());
   return joined;
 }
 
 Fd open_below(int dir, const std::string& name, const std::string& path) {
-  return Fd(check(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open directory {}", path));
+  return Fd(
+      check(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open directory {}", path));
 }
 
 Level enter(int self, const std::string& name, std::string path, Visitor& visitor) {
@@ -39,8 +41,10 @@ Level enter(int self, const std::string& name, std::string path, Visitor& visito
     struct stat info;
     std::string child = join(level.path, each);
     check(::fstatat(self, each.c_str(), &info, AT_SYMLINK_NOFOLLOW), "look at {}", child);
-    if (S_ISDIR(info.st_mode)) level.below.push_back(std::move(each));
-    else visitor.entry(self, each, child, info);
+    if (S_ISDIR(info.st_mode))
+      level.below.push_back(std::move(each));
+    else
+      visitor.entry(self, each, child, info);
   }
   std::reverse(level.below.begin(), level.below.end());  // taken from the end
   return level;

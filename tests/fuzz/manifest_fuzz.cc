@@ -22,7 +22,8 @@ void check_body(std::string_view text) {
   for (const std::string& each : wrong.entries())
     for (unsigned char c : each) must(c >= 0x20 && c != 0x7f);
   if (!manifest) return;
-  for (const runner::snapshot::File& file : manifest->files) must(file.path.find("..") != 0 && file.path[0] != '/' && file.path.find("/..") == std::string::npos);
+  for (const runner::snapshot::File& file : manifest->files)
+    must(file.path.find("..") != 0 && file.path[0] != '/' && file.path.find("/..") == std::string::npos);
   try {
     std::string body = runner::snapshot::body_of(*manifest);  // reads it again by itself
     must(runner::snapshot::read_body(body, "m", wrong) == manifest);
@@ -34,7 +35,8 @@ void check_body(std::string_view text) {
 void check_index(std::string_view text) {
   try {
     for (const runner::snapshot::IndexEntry& entry : runner::snapshot::read_index(text))
-      must(entry.path[0] != '/' && entry.path != ".." && !entry.path.starts_with("../") && entry.path.find("/../") == std::string::npos);
+      must(entry.path[0] != '/' && entry.path != ".." && !entry.path.starts_with("../") &&
+           entry.path.find("/../") == std::string::npos);
   } catch (const std::runtime_error&) {
   }
 }

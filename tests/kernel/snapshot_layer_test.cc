@@ -30,7 +30,8 @@ void done(int result, const char* what) {
 struct Root {
   std::string at, upper;
   Fd fd;
-  Root(const std::string& folder, std::vector<std::string> lower, std::uint32_t first) : at(folder), upper(folder + "/upper") {
+  Root(const std::string& folder, std::vector<std::string> lower, std::uint32_t first)
+      : at(folder), upper(folder + "/upper") {
     for (const char* name : {"/upper", "/work", "/generated"}) isolate::sys::make_dirs(at + name, 0755);
     isolate::Plan plan;
     plan.privileged_start = true;
@@ -58,16 +59,22 @@ std::map<std::string, std::string> seen(const Root& root, std::uint32_t first) {
     words >> kind;
     if (kind == "x") {
       // These two show ids of the host's.
-      if (!line.starts_with("x security.capability") && !line.starts_with("x system.posix_acl")) all[last] += " " + line;
+      if (!line.starts_with("x security.capability") && !line.starts_with("x system.posix_acl"))
+        all[last] += " " + line;
       continue;
     }
-    if (kind == "h") words >> path;
-    else words >> mode >> uid >> gid >> time >> path;
+    if (kind == "h")
+      words >> path;
+    else
+      words >> mode >> uid >> gid >> time >> path;
     std::getline(words, rest);
     last = path;
-    if (kind == "d") all[path] = fmt::format("d {} {} {}", mode, uid - first, gid - first);
-    else if (kind == "h") all[path] = "h" + rest;
-    else all[path] = fmt::format("{} {} {} {} {}{}", kind, mode, uid - first, gid - first, time, rest);
+    if (kind == "d")
+      all[path] = fmt::format("d {} {} {}", mode, uid - first, gid - first);
+    else if (kind == "h")
+      all[path] = "h" + rest;
+    else
+      all[path] = fmt::format("{} {} {} {} {}{}", kind, mode, uid - first, gid - first, time, rest);
   }
   return all;
 }
@@ -82,9 +89,11 @@ std::string capability(std::uint32_t root) {
 
 /// An image as it lies on the host, ids from 0.
 void make_image(const Folder& folder) {
-  for (const char* name : {"image/etc/passwd", "image/gone", "image/dir/old", "image/dir/old2", "image/moved/a", "image/moved/b", "image/keep", "image/two"})
+  for (const char* name : {"image/etc/passwd", "image/gone", "image/dir/old", "image/dir/old2", "image/moved/a",
+                           "image/moved/b", "image/keep", "image/two"})
     folder.write(name, std::string("image's ") + name);
-  for (const char* name : {"/image/etc", "/image/dir", "/image/moved", "/image/keep"}) done(::chmod((folder.path() + name).c_str(), 0755), "chmod");
+  for (const char* name : {"/image/etc", "/image/dir", "/image/moved", "/image/keep"})
+    done(::chmod((folder.path() + name).c_str(), 0755), "chmod");
   done(::chown((folder / "image/keep").c_str(), 5, 6), "chown");
 }
 
@@ -122,7 +131,9 @@ void work(int root, std::uint32_t first) {
   if (::renameat(root, "moved", root, "renamed") == -1) {
     done(::mkdirat(root, "renamed", 0755), "mkdir");
     done(::fchownat(root, "renamed", first, first, 0), "chown");
-    for (const char* name : {"a", "b"}) done(::renameat(root, fmt::format("moved/{}", name).c_str(), root, fmt::format("renamed/{}", name).c_str()), "rename");
+    for (const char* name : {"a", "b"})
+      done(::renameat(root, fmt::format("moved/{}", name).c_str(), root, fmt::format("renamed/{}", name).c_str()),
+           "rename");
     done(::unlinkat(root, "moved", AT_REMOVEDIR), "rmdir");
   }
   write("keep", "changed", 5, 04755);
@@ -137,7 +148,8 @@ void work(int root, std::uint32_t first) {
   done(::fchownat(root, "socket", first, first, 0), "chown");
   Fd tagged = write("tagged", "x", 1000, 0755);
   done(::fsetxattr(tagged.get(), "user.mime_type", "text/x\0y", 8, 0), "xattr");
-  done(::fsetxattr(tagged.get(), "security.capability", capability(first).data(), capability(first).size(), 0), "capability");
+  done(::fsetxattr(tagged.get(), "security.capability", capability(first).data(), capability(first).size(), 0),
+       "capability");
   Fd listed = write("listed", "acl", 1000, 0640);
   done(::fsetxattr(listed.get(), "system.posix_acl_access", acl(first).data(), acl(first).size(), 0), "acl");
   Fd sparse = write("sparse", "begin", 0, 0600);
@@ -212,7 +224,9 @@ TEST_SUITE("snapshot store") {
   TEST_CASE("the layer of a real session is one that can be copied") {
     SKIP_UNLESS(is_root(), "root");
     TestStore test;
-    Away away({}, {"sh", "-c", "echo hi >/tmp/a; mkdir /tmp/d; ln /tmp/a /tmp/d/b; rm -f /etc/hosts; echo mine >/workspace/w; touch ready; exec sleep 60"});
+    Away away({}, {"sh", "-c",
+                   "echo hi >/tmp/a; mkdir /tmp/d; ln /tmp/a /tmp/d/b; rm -f /etc/hosts; echo mine >/workspace/w; "
+                   "touch ready; exec sleep 60"});
     std::string upper = data_dir() + "/sessions/" + away.box.id + "/fs/upper";
     REQUIRE(eventually([&] { return exists(upper + "/tmp/d/b"); }));
     REQUIRE(tests::runner({"pause", away.box.id}).code == 0);
@@ -241,8 +255,13 @@ TEST_SUITE("snapshot store") {
     CHECK(refused([](auto&) {}) == "");
     CHECK(refused([&](auto& at) { done(::mkdir((at + "/d").c_str(), 0755), "mkdir"), own(at + "/d", 0); }) ==
           "copy d: its id 0 is not among the session's, 1879048192 to 1879113727");
-    CHECK(has(refused([&](auto& at) { done(::symlink("x", (at + "/l").c_str()), "symlink"), own(at + "/l", kFirst + 65536); }), "copy l: its id 1879113728"));
-    CHECK(has(refused([&](auto& at) { done(::mknod((at + "/null").c_str(), S_IFCHR | 0666, 0x103), "mknod"), own(at + "/null", kFirst); }),
+    CHECK(has(refused([&](auto& at) {
+                done(::symlink("x", (at + "/l").c_str()), "symlink"), own(at + "/l", kFirst + 65536);
+              }),
+              "copy l: its id 1879113728"));
+    CHECK(has(refused([&](auto& at) {
+                done(::mknod((at + "/null").c_str(), S_IFCHR | 0666, 0x103), "mknod"), own(at + "/null", kFirst);
+              }),
               "copy null: it is a device (c 1:3)"));
     CHECK(has(refused([&](auto& at) {
                 Fd dir(::open(at.c_str(), O_RDONLY | O_DIRECTORY));
@@ -271,11 +290,14 @@ TEST_SUITE("snapshot store") {
     CHECK((copied.cloned || copied.bytes == (100 << 20) + 2'000'000));
     auto begin = std::chrono::steady_clock::now();
     Snapshot made = draft.publish("base", sample_manifest());
-    auto published = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
+    auto published =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
     begin = std::chrono::steady_clock::now();
     made.verify(Verify::Full);
-    auto verified = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
-    MESSAGE(copied.files, " names, ", copied.bytes >> 20, " MiB: copied in ", copied.ms, " ms", std::string(copied.cloned ? " by reflink" : ""), ", published in ", published,
-            " ms, verified in ", verified, " ms");
+    auto verified =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
+    MESSAGE(copied.files, " names, ", copied.bytes >> 20, " MiB: copied in ", copied.ms, " ms",
+            std::string(copied.cloned ? " by reflink" : ""), ", published in ", published, " ms, verified in ",
+            verified, " ms");
   }
 }

@@ -78,7 +78,8 @@ struct SmallDisk {
   std::string at;
   SmallDisk(const std::string& path, const std::string& size) : at(path) {
     isolate::sys::make_dirs(at, 0700);
-    if (::mount("tmpfs", at.c_str(), "tmpfs", 0, ("size=" + size).c_str())) throw std::runtime_error("mount a small disk");
+    if (::mount("tmpfs", at.c_str(), "tmpfs", 0, ("size=" + size).c_str()))
+      throw std::runtime_error("mount a small disk");
   }
   ~SmallDisk() { ::umount2(at.c_str(), MNT_DETACH); }
 };
@@ -106,13 +107,15 @@ TEST_SUITE("snapshot store") {
     CHECK(publish(test.store, "next").manifest().counter == 3);
     CHECK(test.leftovers() == "");
     struct stat info;
-    for (const std::string& path : {test.path(), test.path("base"), test.path("base") + "/criu", test.path("base") + "/criu/core-1.img",
-                                    test.path("base") + "/manifest.json", test.key()}) {
+    for (const std::string& path :
+         {test.path(), test.path("base"), test.path("base") + "/criu", test.path("base") + "/criu/core-1.img",
+          test.path("base") + "/manifest.json", test.key()}) {
       CAPTURE(path);
       REQUIRE(::lstat(path.c_str(), &info) == 0);
       CHECK((info.st_mode & 077) == 0);
     }
-    CHECK(has(thrown([&] { publish(test.store, "base"); }), "make snapshot base (`runner snapshot rm base` would free the name): File exists"));
+    CHECK(has(thrown([&] { publish(test.store, "base"); }),
+              "make snapshot base (`runner snapshot rm base` would free the name): File exists"));
     CHECK(has(thrown([&] { publish(test.store, "../x"); }), "a snapshot's name is like an id"));
     CHECK(test.leftovers() == "");
   }
@@ -132,7 +135,8 @@ TEST_SUITE("snapshot store") {
         flipped[at] = static_cast<char>(flipped[at] ^ (1 << sample % 8));
         Changed change(path, flipped);
         std::string why = fault(test, "base");
-        if (!has(why, file.find('\n') == std::string::npos ? file + ": " : "with%0Anewline: ")) FAIL(file, " byte ", at, ": ", why);
+        if (!has(why, file.find('\n') == std::string::npos ? file + ": " : "with%0Anewline: "))
+          FAIL(file, " byte ", at, ": ", why);
         CHECK(has(why, "change"));
         Folder to;
         isolate::sys::Fd dir = open_file(to.path(), O_RDONLY | O_DIRECTORY);
@@ -160,7 +164,8 @@ TEST_SUITE("snapshot store") {
       Changed change(path, read(path) + "x");
       CHECK(has(fault(test, "base", Verify::Metadata), file.path + ": it was changed: it has"));
     }
-    for (const char* extra : {"criu/x.img", "files/.hidden", "layers/1", "layers/1.index", "extra", "layers/0/extra", "layers/0/dir/x"}) {
+    for (const char* extra :
+         {"criu/x.img", "files/.hidden", "layers/1", "layers/1.index", "extra", "layers/0/extra", "layers/0/dir/x"}) {
       CAPTURE(extra);
       SameTimes layer(at + "/layers/0"), dir(at + "/layers/0/dir");
       put(at + "/" + extra, "x");
@@ -188,14 +193,21 @@ TEST_SUITE("snapshot store") {
       if (change(layer)) return std::string("the change failed");
       return fault(test, "base", Verify::Metadata);
     };
-    CHECK(changed([](auto& l) { return ::chown((l + "/file").c_str(), 0, 1000); }) == "layers/0/file: its owner was changed");
-    CHECK(changed([](auto& l) { return ::chmod((l + "/file").c_str(), 04755); }) == "layers/0/file: its mode was changed");
-    CHECK(changed([](auto& l) { return ::chmod((l + "/pipe").c_str(), 0666); }) == "layers/0/pipe: its mode was changed");
-    CHECK(changed([](auto& l) { return ::setxattr((l + "/file").c_str(), "user.note", "m", 1, 0); }) == "layers/0/file: its attributes were changed");
-    CHECK(changed([](auto& l) { return ::removexattr((l + "/dir").c_str(), "trusted.overlay.opaque"); }) == "layers/0/dir: its attributes were changed");
+    CHECK(changed([](auto& l) { return ::chown((l + "/file").c_str(), 0, 1000); }) ==
+          "layers/0/file: its owner was changed");
+    CHECK(changed([](auto& l) { return ::chmod((l + "/file").c_str(), 04755); }) ==
+          "layers/0/file: its mode was changed");
+    CHECK(changed([](auto& l) { return ::chmod((l + "/pipe").c_str(), 0666); }) ==
+          "layers/0/pipe: its mode was changed");
+    CHECK(changed([](auto& l) { return ::setxattr((l + "/file").c_str(), "user.note", "m", 1, 0); }) ==
+          "layers/0/file: its attributes were changed");
+    CHECK(changed([](auto& l) { return ::removexattr((l + "/dir").c_str(), "trusted.overlay.opaque"); }) ==
+          "layers/0/dir: its attributes were changed");
     timespec times[] = {{0, 0}, {0, 0}};
-    CHECK(changed([&](auto& l) { return ::utimensat(AT_FDCWD, (l + "/file").c_str(), times, 0); }) == "layers/0/file: its time was changed");
-    CHECK(changed([](auto& l) { return ::rename((l + "/gone").c_str(), (l + "/gono").c_str()); }) == "layers/0/gono: it was added");
+    CHECK(changed([&](auto& l) { return ::utimensat(AT_FDCWD, (l + "/file").c_str(), times, 0); }) ==
+          "layers/0/file: its time was changed");
+    CHECK(changed([](auto& l) { return ::rename((l + "/gone").c_str(), (l + "/gono").c_str()); }) ==
+          "layers/0/gono: it was added");
   }
 
   TEST_CASE("another key, a key of others and a lost key refuse all") {
@@ -264,7 +276,8 @@ TEST_SUITE("snapshot store") {
     TestStore test;
     auto begin = std::chrono::steady_clock::now();
     REQUIRE(status_of(publisher(test, "first", 1 << 20)) == 0);
-    auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+    auto whole =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
     std::srand(1);
     int complete = 0, nothing = 0;
     for (int i = 0; i < 80; ++i) {
@@ -273,8 +286,10 @@ TEST_SUITE("snapshot store") {
       ::usleep(static_cast<useconds_t>(std::rand() % (whole + whole / 4)));
       ::kill(pid, SIGKILL);
       ::waitpid(pid, nullptr, 0);
-      if (test.store.find(name)) ++complete;
-      else ++nothing;
+      if (test.store.find(name))
+        ++complete;
+      else
+        ++nothing;
       REQUIRE((exists(test.path(name)) ? fault(test, name) : "") == "");
     }
     MESSAGE(complete, " were complete, ", nothing, " not there");
@@ -348,7 +363,8 @@ TEST_SUITE("snapshot store") {
     CHECK(publish(test.store, "child", child).layer_paths().at(1) == test.path("base") + "/layers/0");
     isolate::sys::make_dirs(test.directories.session_data("s7"), 0700);
     put(test.directories.session_data("s7") + "/from", "child\nbase\n");
-    CHECK(has(thrown([&] { test.store.remove("base"); }), "snapshot base is in use by session s7, snapshot child: remove them first"));
+    CHECK(has(thrown([&] { test.store.remove("base"); }),
+              "snapshot base is in use by session s7, snapshot child: remove them first"));
     CHECK(has(thrown([&] { test.store.remove("child"); }), "snapshot child is in use by session s7: remove it first"));
     isolate::sys::remove_tree(test.directories.session_data("s7"));
     CHECK(has(thrown([&] { test.store.remove("base"); }), "in use by snapshot child"));
@@ -357,7 +373,9 @@ TEST_SUITE("snapshot store") {
     {
       Snapshot held = test.store.get("child");
       pid_t pid = ::fork();
-      if (pid == 0) ::_exit(has(thrown([&] { Store(test.directories).remove("child"); }), "restores or copies it holds it") ? 0 : 1);
+      if (pid == 0)
+        ::_exit(has(thrown([&] { Store(test.directories).remove("child"); }), "restores or copies it holds it") ? 0
+                                                                                                                : 1);
       CHECK(status_of(pid) == 0);
     }
     test.store.remove("child");
@@ -371,7 +389,8 @@ TEST_SUITE("snapshot store") {
     TestStore test;
     publish(test.store, "base");
     put(test.path(".format"), "2\n");
-    CHECK(has(thrown([&] { Store{test.directories}; }), "are of version 2, and this runner knows up to 1: use a newer runner"));
+    CHECK(has(thrown([&] { Store{test.directories}; }),
+              "are of version 2, and this runner knows up to 1: use a newer runner"));
     CHECK(test.cli({"ls"}).code == 125);
     put(test.path(".format"), "what\n");
     CHECK(has(thrown([&] { Store{test.directories}; }), "was damaged"));
@@ -382,7 +401,9 @@ TEST_SUITE("snapshot store") {
     TestStore test;
     Draft draft = test.store.draft();
     fill(draft);
-    for (int i = 0; i < 40; ++i) put(draft.criu() + "/core-" + std::to_string(i + 10) + ".img", std::string(static_cast<std::size_t>(200 + i * 200), 'c'));
+    for (int i = 0; i < 40; ++i)
+      put(draft.criu() + "/core-" + std::to_string(i + 10) + ".img",
+          std::string(static_cast<std::size_t>(200 + i * 200), 'c'));
     (void)draft.publish("base", sample_manifest());
     std::vector<long> all, taking;
     for (int i = 0; i < 25; ++i) {

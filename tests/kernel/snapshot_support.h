@@ -67,12 +67,13 @@ inline void fill(runner::snapshot::Draft& draft, std::size_t pages = 5000) {
   write("layers/0/dir/with\nnewline", "x");
   if (::symlink("/etc/passwd", (layer + "/link").c_str()) || ::mknod((layer + "/gone").c_str(), S_IFCHR, 0) ||
       ::link((layer + "/file").c_str(), (layer + "/dir/hard").c_str()) || ::mkfifo((layer + "/pipe").c_str(), 0640) ||
-      ::setxattr((layer + "/dir").c_str(), "trusted.overlay.opaque", "y", 1, 0) || ::setxattr((layer + "/file").c_str(), "user.note", "n", 1, 0) ||
-      ::chown((layer + "/file").c_str(), 1000, 1000))
+      ::setxattr((layer + "/dir").c_str(), "trusted.overlay.opaque", "y", 1, 0) ||
+      ::setxattr((layer + "/file").c_str(), "user.note", "n", 1, 0) || ::chown((layer + "/file").c_str(), 1000, 1000))
     throw std::runtime_error("the sample layer cannot be made");
 }
 
-inline runner::snapshot::Snapshot publish(runner::snapshot::Store& store, const std::string& name, runner::snapshot::Manifest manifest = sample_manifest()) {
+inline runner::snapshot::Snapshot publish(runner::snapshot::Store& store, const std::string& name,
+                                          runner::snapshot::Manifest manifest = sample_manifest()) {
   runner::snapshot::Draft draft = store.draft();
   fill(draft);
   return draft.publish(name, std::move(manifest));

@@ -82,11 +82,12 @@ TEST_SUITE("snapshot store") {
     CHECK(refused.code == 125);
     CHECK(has(refused.err, "refused: the snapshot is not signed with this store's key"));
     CHECK(there.cli({"import", "-i", files / "shared.tar"}).code == 125);
-    CHECK(has(there.cli({"ls"}).out + there.leftovers(), "") );
+    CHECK(has(there.cli({"ls"}).out + there.leftovers(), ""));
     CHECK(there.store.list().empty());
     CHECK(there.leftovers() == "");
 
-    for (const Args& how : {Args{"import", "-i", files / "shared.tar", "--key", files / "key", "--name", "a"}, Args{"import", "-i", files / "own.tar", "--trust", "--name", "b"},
+    for (const Args& how : {Args{"import", "-i", files / "shared.tar", "--key", files / "key", "--name", "a"},
+                            Args{"import", "-i", files / "own.tar", "--trust", "--name", "b"},
                             Args{"import", "-i", files / "own.tar", "--key", here.key(), "--name", "c"}}) {
       Ran ran = there.cli(how);
       CHECK_MESSAGE(ran.code == 0, ran.err);
@@ -117,8 +118,10 @@ TEST_SUITE("snapshot store") {
       stream.bytes = good;
       stream.bytes[at] = static_cast<char>(stream.bytes[at] ^ 4);
       // Only padding may change: the rest of a block, and fields of a header that mean nothing here.
-      if (imported(test, stream, true, false) == "") test.store.remove("base");
-      else ++refused;
+      if (imported(test, stream, true, false) == "")
+        test.store.remove("base");
+      else
+        ++refused;
       if (test.leftovers() != "") FAIL("byte ", at, " leaves ", test.leftovers());
     }
     CHECK(refused > static_cast<int>(good.size() / 97 / 3));
@@ -142,15 +145,20 @@ TEST_SUITE("snapshot store") {
       CHECK(isolate::sys::list_dir(outside.path()).empty());
       return why;
     };
-    auto begin = [&](Stream& stream) -> Stream& { return stream.manifest(simple({{"criu/a.img", "aaa"}, {"criu/b.img", "b"}})); };
-    for (const std::string& name : {std::string("../x"), outside / "x", std::string("criu/../../x"), std::string("criu"), std::string("criu/c.img"), std::string("criu/a.img/")}) {
+    auto begin = [&](Stream& stream) -> Stream& {
+      return stream.manifest(simple({{"criu/a.img", "aaa"}, {"criu/b.img", "b"}}));
+    };
+    for (const std::string& name : {std::string("../x"), outside / "x", std::string("criu/../../x"),
+                                    std::string("criu"), std::string("criu/c.img"), std::string("criu/a.img/")}) {
       Stream stream;
       begin(stream).add(name, "aaa");
       CAPTURE(name);
       CHECK(has(tried(stream), "where criu/a.img should be"));
     }
     Stream link, twice, more, size, digest, less, hard, none, first;
-    begin(link).add({.kind = TarEntry::Kind::Symlink, .name = "criu/a.img", .link = outside.path()}).add("criu/a.img/x", "aaa");
+    begin(link)
+        .add({.kind = TarEntry::Kind::Symlink, .name = "criu/a.img", .link = outside.path()})
+        .add("criu/a.img/x", "aaa");
     CHECK(has(tried(link), "something that is no file where criu/a.img should be"));
     begin(hard).add({.kind = TarEntry::Kind::HardLink, .name = "criu/a.img", .link = "/etc/passwd"});
     CHECK(has(tried(hard), "something that is no file"));
@@ -179,7 +187,8 @@ TEST_SUITE("snapshot store") {
     m.files = {{"layers/0.index", std::uint64_t{1} << 40, std::string(64, 'a')}};
     announced.manifest(m).writer.begin({.name = "layers/0.index", .size = std::uint64_t{1} << 40});
     announced.writer.finish();
-    CHECK(has(imported(test, announced, true, false), "refused: layers/0.index: it has 1099511627776 bytes, more than"));
+    CHECK(
+        has(imported(test, announced, true, false), "refused: layers/0.index: it has 1099511627776 bytes, more than"));
     CHECK(test.leftovers() == "");
   }
 
@@ -197,16 +206,21 @@ TEST_SUITE("snapshot store") {
       CHECK(isolate::sys::list_dir(outside.path()).empty());
       return why;
     };
-    CHECK(has(tried(top + "l 777 0 0 1.000000000 l " + outside.path() + "\nf 644 0 0 1.000000000 l/x 1 " + x + "\n", "x"), "is in no directory that came before it"));
+    CHECK(
+        has(tried(top + "l 777 0 0 1.000000000 l " + outside.path() + "\nf 644 0 0 1.000000000 l/x 1 " + x + "\n", "x"),
+            "is in no directory that came before it"));
     CHECK(has(tried(top + "d 755 0 0 1.000000000 ..\n"), "leads out of the layer"));
     CHECK(has(tried(top + "f 644 0 0 1.000000000 " + outside.path() + "/x 1 " + x + "\n"), "leads out of the layer"));
     CHECK(has(tried(top + "l 777 0 0 1.000000000 l x\nl 777 0 0 1.000000000 l y\n"), "is there twice"));
     CHECK(has(tried(top + "h passwd /etc/passwd\n"), "is a hard link to nothing before it"));
-    CHECK(has(tried(top + "d 755 0 0 1.000000000 d\nf 644 0 0 1.000000000 d/x 1 " + x + "\n", "y"), "layers/0/2: its SHA-256"));
+    CHECK(has(tried(top + "d 755 0 0 1.000000000 d\nf 644 0 0 1.000000000 d/x 1 " + x + "\n", "y"),
+              "layers/0/2: its SHA-256"));
     CHECK(has(tried("x\n"), "refused: layer 0"));
     // What is taken is what copy_layer() would have made: not in another order.
     CHECK(has(tried(top + "d 755 0 0 1.000000000 d\nw a\n"), "layers/0.index is not as its manifest has it"));
-    CHECK(tried(top + "w gone\nf 4755 7 8 1.000000009 x 1 " + x + "\nx user.a 00ff\nd 700 5 6 1.000000000 d\nl 777 0 0 1.000000000 d/l /etc\n", "x") == "");
+    CHECK(tried(top + "w gone\nf 4755 7 8 1.000000009 x 1 " + x +
+                    "\nx user.a 00ff\nd 700 5 6 1.000000000 d\nl 777 0 0 1.000000000 d/l /etc\n",
+                "x") == "");
     Snapshot evil = test.store.get("evil");
     evil.verify(Verify::Full);
     struct stat info;
@@ -240,7 +254,8 @@ TEST_SUITE("snapshot store") {
     {
       std::string file = test.path("auto1") + "/layers/0/file", before = read(file);
       isolate::sys::write_file(file, "CONTENT");
-      CHECK(has(test.cli({"verify", "auto2"}).err, "snapshot auto1 cannot be used: layers/0/file: its contents were changed"));
+      CHECK(has(test.cli({"verify", "auto2"}).err,
+                "snapshot auto1 cannot be used: layers/0/file: its contents were changed"));
       CHECK(test.cli({"verify", "base"}).code == 0);
     }
     Ran removed = test.cli({"rm", "auto1", "none"});
@@ -253,12 +268,15 @@ TEST_SUITE("snapshot store") {
     CHECK(test.cli({"ls", "-q"}).out == "base\n");
     CHECK(test.cli({"rotate-key"}).out == "base\n");
     CHECK(test.cli({"verify", "--full", "base"}).out == "base: good\n");
-    { isolate::sys::Fd file = isolate::sys::open_file(test.path("base") + "/criu/core-1.img", O_WRONLY | O_TRUNC); }
+    {
+      isolate::sys::Fd file = isolate::sys::open_file(test.path("base") + "/criu/core-1.img", O_WRONLY | O_TRUNC);
+    }
     Ran bad = test.cli({"verify", "base"});
     CHECK(bad.code == 125);
     CHECK(has(bad.err, "snapshot base cannot be used: criu/core-1.img: it was changed: it has 0 bytes, not 17"));
     CHECK(test.cli({"rm", "base"}).out == "base\n");
-    for (const Args& wrong : {Args{}, Args{"what"}, Args{"show"}, Args{"show", "a", "b"}, Args{"rm"}, Args{"ls", "x"}, Args{"export", "none"}, Args{"verify", "../x"}})
+    for (const Args& wrong : {Args{}, Args{"what"}, Args{"show"}, Args{"show", "a", "b"}, Args{"rm"}, Args{"ls", "x"},
+                              Args{"export", "none"}, Args{"verify", "../x"}})
       CHECK(test.cli(wrong).code == 125);
     CHECK(has(test.cli({"--help"}).out, "rotate-key"));
     CHECK(has(test.cli({"import", "--help"}).out, "--trust"));

@@ -69,16 +69,20 @@ TEST_SUITE("manifest") {
     CHECK(why_not(with("\"counter\":7,", "")) == "m: counter: is missing");
     CHECK(why_not(with("\"counter\":7", "\"counter\":7,\"more\":1")) == "m: more: is not known in this version");
     CHECK(why_not(with("\"counter\":7", "\"counter\":7,\"counter\":8")) == "m: the key 'counter' is there twice");
-    CHECK(why_not(with("\"kernel\":", "\"kernal\":")).find("m: host.kernal: is not known in this version") != std::string::npos);
+    CHECK(why_not(with("\"kernel\":", "\"kernal\":")).find("m: host.kernal: is not known in this version") !=
+          std::string::npos);
     CHECK(why_not(with("\"counter\":7", "\"counter\":null")) == "m: counter: is missing");
-    CHECK(why_not(with("\"version\":1", "\"version\":2")) == "m: version: is 2, and this runner knows up to 1: use a newer runner");
+    CHECK(why_not(with("\"version\":1", "\"version\":2")) ==
+          "m: version: is 2, and this runner knows up to 1: use a newer runner");
     CHECK(why_not(with("\"base0/0\"", "\"../0\"")) == "m: layers[1]: is neither a layer nor SNAPSHOT/LAYER");
-    CHECK(why_not(with("\"layers\":[\"0\"", "\"layers\":[\"1\"")) == "m: layers: names '1', whose index is not among the files");
+    CHECK(why_not(with("\"layers\":[\"0\"", "\"layers\":[\"1\"")) ==
+          "m: layers: names '1', whose index is not among the files");
     CHECK(why_not(with("pages-1.img", "aages-1.img")).find("must be sorted by path") != std::string::npos);
     CHECK(why_not(with("\"build_id\":\"abcdef\"", "\"build_id\":\"abcdef\",\"sha256\":\"" + kDigest + "\"")) ==
           "m: mapped[0]: must have either a build_id or a sha256");
     CHECK(why_not(with("\"hex\":\"", "\"hex\":\"0")) == "m: config[3]: must be pairs of hex digits");
-    CHECK(why_not(with(",\"session\":{", ",\"session\":[],\"x\":{")).find("session: must be an object") != std::string::npos);
+    CHECK(why_not(with(",\"session\":{", ",\"session\":[],\"x\":{")).find("session: must be an object") !=
+          std::string::npos);
     CHECK(why_not(with("\"session\":{", "\"sess\\u0069on\":{")).find("without escapes") != std::string::npos);
     for (const char* text : {"", "{}", "[]", "1", "{\"version\":1}", "{\"version\":\"1\"}"}) CHECK(why_not(text) != "");
     std::string body = body_of(sample());
@@ -86,9 +90,12 @@ TEST_SUITE("manifest") {
   }
 
   TEST_CASE("files have plain names in three folders") {
-    for (const char* good : {"criu/core-1.img", "criu/pages-1.img", "files/shm.tar", "layers/0.index", "layers/work-2.index"}) CHECK(is_file_path(good));
-    for (const char* bad : {"", "criu", "criu/", "/etc/passwd", "../x", "criu/../x", "criu/..", "criu/.x", "criu/a/b", "layers/0", "layers/.index",
-                            "layers/a/b.index", "other/x", "manifest.json", "criu/a b", "criu/a\nb"})
+    for (const char* good :
+         {"criu/core-1.img", "criu/pages-1.img", "files/shm.tar", "layers/0.index", "layers/work-2.index"})
+      CHECK(is_file_path(good));
+    for (const char* bad :
+         {"", "criu", "criu/", "/etc/passwd", "../x", "criu/../x", "criu/..", "criu/.x", "criu/a/b", "layers/0",
+          "layers/.index", "layers/a/b.index", "other/x", "manifest.json", "criu/a b", "criu/a\nb"})
       CHECK_MESSAGE(!is_file_path(bad), bad);
     CHECK(is_pages("criu/pages-12.img"));
     CHECK(!is_pages("criu/pagemap-12.img"));
@@ -152,12 +159,35 @@ TEST_SUITE("manifest") {
   TEST_CASE("an index of somebody else's names nothing outside of its layer") {
     const std::string top = "d 755 0 0 1.000000000 .\n", etc = top + "d 755 0 0 1.000000000 etc\n";
     auto read = [](const std::string& text) { return read_index(text); };
-    CHECK(read(etc + "f 644 1 2 -3.000000004 etc/a%20b 3 " + kDigest + "\nx user.a 00ff\nh etc/c etc/a%20b\nl 777 0 0 1.000000000 l ../../x\nw gone\n").size() == 6);
-    for (std::string line :
-         {"d 755 0 0 1.000000000 ../x", "d 755 0 0 1.000000000 /x", "d 755 0 0 1.000000000 etc/..", "d 755 0 0 1.000000000 etc//x",
-          "d 755 0 0 1.000000000 .", "d 755 0 0 1.000000000 etc", "d 755 0 0 1.000000000 other/x", "w etc/%2E%2E", "w %2Fetc", "w a%00", "w a%0", "w a%",
-          "w ", "w", "w a b", "h x y", "h x etc", "c 644 0 0 1.000000000 x", "f 644 0 0 1.000000000 x", "f 644 65536 0 1.000000000 x 0 " ,
-          "f 10000 0 0 1.000000000 x 0", "f 644 0 0 1 x 0", "x user.a 00f", "x trusted.evil 00", "x security.selinux 00", ""}) {
+    CHECK(read(etc + "f 644 1 2 -3.000000004 etc/a%20b 3 " + kDigest +
+               "\nx user.a 00ff\nh etc/c etc/a%20b\nl 777 0 0 1.000000000 l ../../x\nw gone\n")
+              .size() == 6);
+    for (std::string line : {"d 755 0 0 1.000000000 ../x",
+                             "d 755 0 0 1.000000000 /x",
+                             "d 755 0 0 1.000000000 etc/..",
+                             "d 755 0 0 1.000000000 etc//x",
+                             "d 755 0 0 1.000000000 .",
+                             "d 755 0 0 1.000000000 etc",
+                             "d 755 0 0 1.000000000 other/x",
+                             "w etc/%2E%2E",
+                             "w %2Fetc",
+                             "w a%00",
+                             "w a%0",
+                             "w a%",
+                             "w ",
+                             "w",
+                             "w a b",
+                             "h x y",
+                             "h x etc",
+                             "c 644 0 0 1.000000000 x",
+                             "f 644 0 0 1.000000000 x",
+                             "f 644 65536 0 1.000000000 x 0 ",
+                             "f 10000 0 0 1.000000000 x 0",
+                             "f 644 0 0 1 x 0",
+                             "x user.a 00f",
+                             "x trusted.evil 00",
+                             "x security.selinux 00",
+                             ""}) {
       CAPTURE(line);
       CHECK_THROWS(read(etc + line + "\n"));
     }
@@ -169,7 +199,8 @@ TEST_SUITE("manifest") {
   }
 
   TEST_CASE("the difference of two indexes is named") {
-    const std::string top = "d 755 0 0 1.000000000 .\n", f = "f 644 0 0 1.000000000 f 3 " + kDigest + "\n", x = "x user.a 00\n";
+    const std::string top = "d 755 0 0 1.000000000 .\n", f = "f 644 0 0 1.000000000 f 3 " + kDigest + "\n",
+                      x = "x user.a 00\n";
     auto told = [](const std::string& was, const std::string& is) {
       Difference found = difference(was, is);
       return found.path + ": " + found.why;
@@ -179,7 +210,8 @@ TEST_SUITE("manifest") {
     CHECK(told(top, top + f) == "f: it was added");
     CHECK(told(top + f, top + f + x) == "f: its attributes were changed");
     CHECK(told(top + f, top + "w f\n") == "f: it was replaced by something of another kind");
-    CHECK(told(top + f, top + "f 644 0 0 1.000000000 f 3 " + std::string(64, 'b') + "\n") == "f: its contents were changed");
+    CHECK(told(top + f, top + "f 644 0 0 1.000000000 f 3 " + std::string(64, 'b') + "\n") ==
+          "f: its contents were changed");
     CHECK(told(top + f, top + "f 600 0 0 1.000000000 f 3 " + kDigest + "\n") == "f: its mode was changed");
     CHECK(told(top + "w a\n" + f, top + f) == "a: it is missing");
     CHECK(told(top + f, top + "w a\n" + f) == "a: it was added");
