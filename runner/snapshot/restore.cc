@@ -69,6 +69,11 @@ void put_layers(isolate::Plan& plan, const Snapshot& snapshot) {
 
 supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting) {
   Phases phases;
+  // Processes in the new user namespace read what we make here: its root is not ours.
+  struct Readable {
+    mode_t before = ::umask(022);
+    ~Readable() { ::umask(before); }
+  } readable;
   json record = json::parse(snapshot.manifest().session);
   Fd run = make_run(directories, setting.criu);
   for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
@@ -89,7 +94,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   theirs.close();
   phases.end("prepare");
   // While it lays out the root and starts CRIU.
-  snapshot.take_verified(images.get(), setting.verify);
+  snapshot.take_verified(images.get(), "../store", setting.verify);
   set_id_map(images.get(), setting.plan.ids);
   phases.end("verify");
   restorer.ready();

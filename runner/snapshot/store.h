@@ -53,9 +53,9 @@ class Snapshot {
   void verify(Verify depth) const;
 
   /// What a restore uses. Copies each file of criu/ but the page images into the folder `to`, checking size and digest on the very
-  /// bytes that it writes; page images become symbolic links into the store, and with Verify::Full their digests are checked too.
-  /// Throws BadSnapshot; what has been copied by then stays, for the caller to remove.
-  void take_verified(int to, Verify depth = Verify::Metadata) const;
+  /// bytes that it writes; page images become symbolic links to where the caller shows criu/ as `pages`, and with Verify::Full their
+  /// digests are checked too. Throws BadSnapshot; what has been copied by then stays, for the caller to remove.
+  void take_verified(int to, const std::string& pages, Verify depth = Verify::Metadata) const;
 
   /// Hands on the bytes of one file; throws BadSnapshot behind the last of them when they were not those of the manifest.
   void send(const File& file, const std::function<void(std::string_view bytes)>& take) const;

@@ -125,7 +125,7 @@ void Snapshot::verify(Verify depth) const {
   verify_names();
 }
 
-void Snapshot::take_verified(int to, Verify depth) const {
+void Snapshot::take_verified(int to, const std::string& pages, Verify depth) const {
   Fd folder = open_folder("criu");
   for (const File& file : manifest_.files) {
     if (!file.path.starts_with("criu/")) continue;
@@ -133,10 +133,10 @@ void Snapshot::take_verified(int to, Verify depth) const {
     std::string name = name_of(file.path);
     if (is_pages(file.path)) {
       if (depth == Verify::Full) send(file, from.get(), nullptr);
-      check(::symlinkat((path_ + "/" + file.path).c_str(), to, name.c_str()), "link {}", name);
+      check(::symlinkat((pages + "/" + name).c_str(), to, name.c_str()), "link {}", name);
       continue;
     }
-    Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600),
+    Fd copy(check(::openat(to, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644),
                   "make a copy of {}", file.path));
     send(file, from.get(), [&](std::string_view bytes) {
       for (std::size_t done = 0; done < bytes.size();)

@@ -141,7 +141,7 @@ TEST_SUITE("snapshot store") {
         Folder to;
         isolate::sys::Fd dir = open_file(to.path(), O_RDONLY | O_DIRECTORY);
         bool is_image = file.starts_with("criu/");
-        if (is_image) CHECK(thrown([&] { test.store.get("base").take_verified(dir.get(), Verify::Full); }) != "");
+        if (is_image) CHECK(thrown([&] { test.store.get("base").take_verified(dir.get(), "../store", Verify::Full); }) != "");
         if (file == "criu/pages-1.img") CHECK(fault(test, "base", Verify::Metadata) == "");
       }
     }
@@ -413,7 +413,7 @@ TEST_SUITE("snapshot store") {
       long begin = now();
       Snapshot base = test.store.get("base");
       long found = now();
-      base.take_verified(to.get());
+      base.take_verified(to.get(), "../store");
       all.push_back(now() - begin), taking.push_back(now() - found);
       if (i) continue;
       CHECK(list_dir(work.at).size() == 44);
