@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -18,6 +20,12 @@ using namespace isolate::sys;
 
 namespace {
 
+// RUNNER_CRIU_LOG=4 makes CRIU tell all that it does, and a failure show it.
+int asked_level() {
+  const char* level = std::getenv("RUNNER_CRIU_LOG");
+  return level ? std::atoi(level) : 0;
+}
+
 // protobuf-c wants arrays of char*; these keep them.
 struct Wire {
   Wire(const CriuOptions& o, bool restores) {
@@ -27,7 +35,7 @@ struct Wire {
     message.images_dir_fd = o.images;
     auto set = [](auto& has, auto& field, auto value) { has = true, field = value; };
     set(message.has_work_dir_fd, message.work_dir_fd, o.work);
-    set(message.has_log_level, message.log_level, o.log_level);
+    set(message.has_log_level, message.log_level, std::max(o.log_level, asked_level()));
     if (o.pid) set(message.has_pid, message.pid, o.pid);
     if (o.status_fd >= 0) set(message.has_status_fd, message.status_fd, o.status_fd);
     if (o.ghost_limit) set(message.has_ghost_limit, message.ghost_limit, o.ghost_limit);
@@ -92,6 +100,7 @@ Response receive(int socket) {
 // The first error is the cause; what follows are its consequences. "(00.012345) Error (criu/files.c:12): text"
 std::string first_error(int folder, const std::string& log) {
   std::string text = find_file_at(folder, log, 64 << 20).value_or("");
+  if (asked_level()) fmt::print(stderr, "{}", text);
   for (std::size_t at = 0; (at = text.find("Error (", at)) != std::string::npos; ++at) {
     std::string line = text.substr(at, text.find('\n', at) - at);
     std::size_t said = line.find("): ");

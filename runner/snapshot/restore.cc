@@ -60,8 +60,10 @@ Fd open_folder(int at, const char* name) { return Fd(check(::openat(at, name, O_
 
 }  // namespace
 
-void put_layers(isolate::Plan& plan, const Snapshot& snapshot) {
+void put_layers(isolate::Plan& plan, const Snapshot& snapshot, bool wakes) {
   std::vector<std::string> layers = snapshot.layer_paths();
+  if (wakes && !layers.empty() && snapshot.manifest().layers.front().find('/') == std::string::npos) layers.erase(layers.begin());
+  if (layers.empty()) return;
   isolate::Overlay& overlay = *plan.root.overlay;
   overlay.lower.insert(overlay.lower.begin(), layers.begin(), layers.end());
   overlay.lower_ids = plan.ids;  // as an image's
@@ -108,17 +110,10 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   criu.empty_namespaces = CLONE_NEWNET;
   criu.tcp_established = true;
   criu.link_remap = true;
-  if (const char* level = std::getenv("RUNNER_CRIU_LOG")) criu.log_level = std::atoi(level);
-  pid_t pid = 0;
-  try {
-    pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
-      if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
-      phases.end(when.c_str());
-    });
-  } catch (...) {
-    if (const char* keep = std::getenv("RUNNER_CRIU_LOG")) { (void)keep; fmt::print(stderr, "{}\n", find_file_at(work.get(), "criu.log", 64 << 20).value_or("")); }
-    throw;
-  }
+  pid_t pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
+    if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
+    phases.end(when.c_str());
+  });
   Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
   Child root(pid, std::move(pidfd));
   Fd control = supervise::take_descriptor(root.pidfd(), record.at("far"));
