@@ -23,6 +23,6 @@ int revive(Context& context, const Revival& how);
 snapshot::Verify read_verify(const std::string& word);  ///< throws UsageError
 
 /// What a request does with a session that is on disk. False when it is not; throws when it cannot wake.
-bool wake_if_suspended(const session::State& state);
+bool wake_if_suspended(Context& context, const session::State& state);
 
 }  // namespace runner::cli

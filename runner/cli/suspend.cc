@@ -56,12 +56,13 @@ int wake_main(Context& context) {
   });
 }
 
-bool wake_if_suspended(const session::State& state) {
+bool wake_if_suspended(Context& context, const session::State& state) {
   if (state.suspended.empty()) return false;
+  std::string root = context.directories().run, criu = criu_program(context.globals);
   isolate::sys::Child child = isolate::sys::clone_process(0);
   if (child.pid() == 0) {
     ::dup2(2, 1);  // its id is of no interest
-    ::execl("/proc/self/exe", "runner", "wake", state.id.c_str(), nullptr);
+    ::execl("/proc/self/exe", "runner", "--root", root.c_str(), "--criu", criu.c_str(), "wake", state.id.c_str(), nullptr);
     ::_exit(127);
   }
   if (child.wait() != isolate::sys::Exit{}) throw std::runtime_error(fmt::format("session {} is suspended and could not be woken", state.id));

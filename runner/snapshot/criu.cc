@@ -20,7 +20,7 @@ using namespace isolate::sys;
 
 namespace {
 
-// RUNNER_CRIU_LOG=4 makes CRIU tell all that it does, and a failure show it.
+// RUNNER_CRIU_LOG=4 makes CRIU tell all that it does, on our stderr.
 int asked_level() {
   const char* level = std::getenv("RUNNER_CRIU_LOG");
   return level ? std::atoi(level) : 0;
@@ -100,7 +100,6 @@ Response receive(int socket) {
 // The first error is the cause; what follows are its consequences. "(00.012345) Error (criu/files.c:12): text"
 std::string first_error(int folder, const std::string& log) {
   std::string text = find_file_at(folder, log, 64 << 20).value_or("");
-  if (asked_level()) fmt::print(stderr, "{}", text);
   for (std::size_t at = 0; (at = text.find("Error (", at)) != std::string::npos; ++at) {
     std::string line = text.substr(at, text.find('\n', at) - at);
     std::size_t said = line.find("): ");
@@ -132,6 +131,7 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
   for (;;) {
     Response response = receive(socket_.get());
     if (response->type != CRIU_REQ_TYPE__NOTIFY) {
+      if (asked_level()) fmt::print(stderr, "{}", find_file_at(options.work, options.log, 64 << 20).value_or(""));
       if (response->success && refused.empty()) return response->restore ? response->restore->pid : 0;
       std::string why = !refused.empty() ? refused : first_error(options.work, options.log);
       if (why.empty()) why = response->cr_errmsg && *response->cr_errmsg ? response->cr_errmsg : error_text(response->cr_errno);
