@@ -83,6 +83,13 @@ class Init {
     check(::dup3(near.get(), kControl, O_CLOEXEC), "change the control socket");
     parked_ = std::move(far);
     blocked_ = true;
+    // CRIU looks at us from inside the user namespace. The memory of one that it has made belongs to the host's, whose rights that lacks.
+    ::prctl(PR_SET_DUMPABLE, 1);
+  }
+
+  void wake() {
+    ::prctl(PR_SET_DUMPABLE, 0);
+    parked_.close();
   }
 
   void flush() {
@@ -112,7 +119,7 @@ class Init {
 
   void obey(Frame& frame) {
     if (frame.kind == Kind::Park && !parked_) return park();
-    if (frame.kind == Kind::Wake) return parked_.close();
+    if (frame.kind == Kind::Wake) return wake();
     auto known = calls_.find(frame.call);
     if (frame.kind == Kind::Spawn) return known == calls_.end() ? spawn(frame) : known->second.announce();
     if (known == calls_.end()) return;  // it is over and forgotten

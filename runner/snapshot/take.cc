@@ -148,6 +148,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   manifest.id_count = session::IdRangeLease::kSize;
   json session = record;
   for (const MountPoint& mount : mounts) session["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+  session["contexts"] = options.contexts;
   manifest.session = session.dump();
   manifest.layers = {"0"};
   Snapshot snapshot = draft.publish(options.name, std::move(manifest));

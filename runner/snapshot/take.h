@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "isolate/cgroup.h"
@@ -24,6 +25,7 @@ struct TakeOptions {
   std::string criu;        // the program
   bool suspend = false;    // the session ends, to go on from this
   bool automatic = false;  // nobody gave the name
+  std::map<std::string, std::string> contexts;  // of `runner code`: their languages
 };
 
 struct Taken {
