@@ -17,6 +17,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/run.h"
+#include "runner/code/record.h"
 #include "runner/events/trace.h"
 #include "runner/events/writer.h"
 #include "runner/session/last_words.h"
@@ -293,6 +294,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   if (origin)
     request.restore = [&] {
       snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify};
+      for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
       used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";
       session::remove_suspended(context.directories(), id);

@@ -1,6 +1,8 @@
 #include "runner/snapshot/criu.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -115,6 +117,16 @@ void Criu::become(const std::string& program, int socket) {
   // The descriptor keeps its number: what is inherited may stand anywhere.
   check(::fcntl(socket, F_SETFD, 0), "hand the socket to criu");
   std::string number = std::to_string(socket);
+  // Beside us, as long as nothing else is wanted.
+  char self[PATH_MAX];
+  ssize_t size = ::readlink("/proc/self/exe", self, sizeof self);
+  std::string folder(self, size > 0 ? static_cast<std::size_t>(size) : 0);
+  folder.erase(folder.rfind('/') == std::string::npos ? 0 : folder.rfind('/'));
+  for (const std::string& path : {folder + "/runner-criu.so", folder + "/../libexec/runner/runner-criu.so", std::string(RUNNER_LIBEXEC "/runner-criu.so")})
+    if (::access(path.c_str(), R_OK) == 0) {
+      ::setenv("LD_PRELOAD", path.c_str(), 0);
+      break;
+    }
   ::execlp(program.c_str(), "criu", "swrk", number.c_str(), nullptr);
   fail(errno, "execute {}", program);
 }

@@ -159,6 +159,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   manifest.id_count = session::IdRangeLease::kSize;
   json session = record;
   for (const MountPoint& mount : mounts) session["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+  session["contexts"] = options.contexts;
   manifest.session = session.dump();
   if (options.layer) manifest.layers = {"0"};
   add_parents(store, record, manifest);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "isolate/cgroup.h"
@@ -25,6 +26,7 @@ struct TakeOptions {
   bool suspend = false;    // the session ends, to go on from this
   bool layer = true;       // with its files; false: they stay the session's, and nobody else can go on from this
   bool automatic = false;  // nobody gave the name
+  std::map<std::string, std::string> contexts;  // of `runner code`: their languages
 };
 
 struct Taken {
