@@ -33,7 +33,7 @@ constexpr Verb kVerbs[] = {
     {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
-    {"restore", restore_main, "bring a session back from a snapshot"},
+    {"restore", restore_main, "bring a session back from a snapshot, or a container from a checkpoint"},
     {"volume", volume_main, "ls, inspect, create, rm, prune: named folders that outlive sessions", kSessionVerbFailed},
     {"top", top_main, "show what running sessions use", kSessionVerbFailed},
     {"code", code_main, "run a cell in an interpreter that remembers", kSessionVerbFailed},
@@ -55,6 +55,7 @@ constexpr Verb kVerbs[] = {
     {"ps", ps_main, "list the processes of one"},
     {"pause", pause_main, "freeze all processes"},
     {"resume", resume_main, "thaw all processes"},
+    {"checkpoint", checkpoint_main, "write the processes of a container into a folder"},
     {"spec", spec_main, "write a config.json to start from"},
     {"features", features_main, "print what this runtime supports"},
 };
