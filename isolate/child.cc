@@ -1,8 +1,10 @@
 #include "isolate/child.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "isolate/devices.h"
@@ -53,6 +55,18 @@ void set_sysctl(const Plan& plan) {
 void set_stdio(const int (&stdio)[3]) {
   for (int i = 0; i < 3; ++i)
     if (stdio[i] >= 0) check(::dup2(stdio[i], i), "set standard descriptor {}", i);
+}
+
+// The host's /dev/null is a file on no mount of the container's, which no checkpoint could name: it gets its own, as with runc.
+void take_own_null() {
+  struct stat info;
+  for (int fd = 0; fd < 3; ++fd) {
+    if (::fstat(fd, &info) == -1 || !S_ISCHR(info.st_mode) || info.st_rdev != ::makedev(1, 3)) continue;
+    Fd own(::open("/dev/null", O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    struct stat opened;
+    if (!own || ::fstat(own.get(), &opened) == -1 || !S_ISCHR(opened.st_mode) || opened.st_rdev != info.st_rdev) continue;
+    check(::dup2(own.get(), fd), "set standard descriptor {}", fd);
+  }
 }
 
 // What PID 1 of a session holds must lie inside, or no snapshot can name it. An ordinary user's is a copy out of the sandbox's reach.
@@ -150,7 +164,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
 
     stage = Stage::Terminal;
     Fd init = plan.init ? take_init(options) : Fd();
-    if (!plan.init) set_stdio(options.stdio);
+    if (!plan.init) set_stdio(options.stdio), take_own_null();
     ::setsid();
     if (terminal.master) {
       take_terminal(terminal.slave.get());

@@ -27,24 +27,36 @@ constexpr std::uint64_t kMask = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_AT
 
 std::uint32_t root_outside(const std::vector<IdRange>& ranges) { return ranges.empty() ? 0 : ranges.front().outside; }
 
-// Views of namespaces that do not exist yet: CRIU makes them.
-bool of_namespace(const Mount& mount) {
+// Views of namespaces that do not exist yet: CRIU makes them. The cgroup namespace does exist, but its view cannot be mounted from
+// outside a user namespace that is to own it.
+bool of_namespace(const Mount& mount, const Plan& plan) {
+  if (std::holds_alternative<CgroupView>(mount.what)) return plan.makes(NamespaceKind::User);
   auto* fs = std::get_if<FileSystem>(&mount.what);
-  return (fs && (fs->type == "proc" || fs->type == "devpts" || fs->type == "sysfs" || fs->type == "mqueue")) ||
-         std::holds_alternative<CgroupView>(mount.what);
+  return fs && (fs->type == "proc" || fs->type == "devpts" || fs->type == "sysfs" || fs->type == "mqueue");
+}
+
+// Whether mount n stands on such a view ("/sys/fs/cgroup"): then there is no place for it, and it is needed by itself alone.
+bool on_view(const Plan& plan, std::size_t n) {
+  const Mount* below = nullptr;
+  std::string at = clean_path(plan.mounts[n].to);
+  for (std::size_t i = 0; i < n; ++i) {
+    std::string path = clean_path(plan.mounts[i].to);
+    if (at.starts_with(path + "/") && (!below || path.size() >= clean_path(below->to).size())) below = &plan.mounts[i];
+  }
+  return below && of_namespace(*below, plan);
 }
 
 // The file systems are made out here, where root inside has the number that the map gives it.
 void own(Mount& mount, const Plan& plan) {
   auto* fs = std::get_if<FileSystem>(&mount.what);
-  if (!fs || fs->type != "tmpfs") return;
+  if (!fs || fs->type != "tmpfs" || plan.ids.empty()) return;
   fs->options.push_back({"uid", std::to_string(root_outside(plan.ids.uids))});
   fs->options.push_back({"gid", std::to_string(root_outside(plan.ids.gids))});
 }
 
 void attach_flat(int root, const Plan& plan) {
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
-    if (of_namespace(plan.mounts[i])) continue;
+    if (of_namespace(plan.mounts[i], plan) || on_view(plan, i)) continue;
     Fd copy = copy_mount(open_below(root, clean_path(plan.mounts[i].to), Links::InRoot).get(), "", false);
     struct stat info;
     check(::fstat(copy.get(), &info), "look at mount {}", plan.mounts[i].to);
@@ -60,25 +72,31 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   if (options.store >= 0) attach(options.store, "/run/store");
   if (handles.generated) attach(handles.generated.get(), "/run/generated");
   attach(new_mount("tmpfs", "tmpfs", {{"size", "0"}, {"nr_inodes", "1"}, {"mode", "755"}, {"ro", ""}}, kMask).get(), kNoFiles);
-  Fd bare = copy_mount(handles.root.get(), "", false);
+  attach(handles.root.get(), kLaidOut);
+  Fd null = copy_mount(open_host_device("/dev/null", 'c', 1, 3).get(), "", false), top = open_dir("/");
+  set_mount(null.get(), kNodeAttributes, 0, false);  // as mask_paths() has it
+  attach_mount(null.get(), make_below(top.get(), kNoFile, Make::File, Links::Refuse).get(), kNoFile);
+  Fd bare = copy_mount(handles.root.get(), "", false);  // only now: a bind that is not attached yet cannot be copied
   if (plan.root.read_only) set_mount(bare.get(), MOUNT_ATTR_RDONLY, 0, false);
   attach(bare.get(), kBareRoot);
-  attach(handles.root.get(), kLaidOut);
 
-  Plan rest = plan;
-  MountHandles prepared;
-  rest.mounts.clear();
+  Plan rest = plan, alone = plan;
+  MountHandles prepared, prepared_alone;
+  rest.mounts.clear(), alone.mounts.clear(), alone.readonly_paths.clear();
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
-    if (of_namespace(plan.mounts[i])) continue;
-    rest.mounts.push_back(plan.mounts[i]);
-    own(rest.mounts.back(), plan);
-    prepared.mounts.push_back(std::move(handles.mounts[i]));
+    if (of_namespace(plan.mounts[i], plan)) continue;
+    bool off = on_view(plan, i);
+    Mount& mount = (off ? alone : rest).mounts.emplace_back(plan.mounts[i]);
+    own(mount, plan);
+    if (off) mount.to = fmt::format("/{}", i);
+    (off ? prepared_alone : prepared).mounts.push_back(std::move(handles.mounts[i]));
   }
+  if (!alone.mounts.empty()) attach_mounts(open_dir("/run/flat").get(), alone, prepared_alone);
   ::setfsgid(root_outside(plan.ids.gids)), ::setfsuid(root_outside(plan.ids.uids));
   attach_mounts(handles.root.get(), rest, prepared);
   // A place for the devpts that CRIU mounts: /dev cannot be written to once it is filled.
   for (const Mount& mount : plan.mounts)
-    if (of_namespace(mount)) make_below(handles.root.get(), clean_path(mount.to), Make::Directory, Links::Refuse);
+    if (of_namespace(mount, plan)) make_below(handles.root.get(), clean_path(mount.to), Make::Directory, Links::Refuse);
   fill_dev(handles.root.get(), plan, -1);
   ::setfsuid(0), ::setfsgid(0);
   attach_flat(handles.root.get(), plan);
@@ -91,11 +109,11 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
     ::umask(022);
     reset_signals();
     link.expect(Signal::Go);  // we are in our cgroups
-    stage = Stage::Root;
-    lay_out(plan, std::move(handles), options);
     stage = Stage::Namespaces;
     // CRIU leaves cgroups to us, so what it restores has the view that it has itself.
-    check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
+    if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
+    stage = Stage::Root;
+    lay_out(plan, std::move(handles), options);
     stage = Stage::Exec;
     std::vector<int> keep = options.keep;
     keep.push_back(link.fd());

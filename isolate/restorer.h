@@ -20,6 +20,7 @@ inline constexpr const char* kBareRoot = "/run/bare";   // the root alone
 /// Mount n of the plan without those below it: in a new user namespace a mount cannot be taken from under others, which are locked together
 /// (mount_namespaces(7)).
 std::string flat_mount(std::size_t n);
+inline constexpr const char* kNoFile = "/run/flat/null";   // /dev/null, for masks of files
 inline constexpr const char* kNoFiles = "/run/empty";   // an empty read-only directory, for masks
 
 struct RestorerOptions {

@@ -41,9 +41,7 @@ std::string state_json(const session::State& state, const char* status, pid_t pi
   return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-namespace {
-
-oci::Container load(Context& context, const std::string& id, const CreateFlags& flags) {
+oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags) {
   oci::LoadOptions load;
   load.id = id;
   load.no_pivot = flags.no_pivot;
@@ -71,6 +69,23 @@ session::State new_state(const std::string& id, const oci::Container& container)
   return state;
 }
 
+session::Entry new_entry(Context& context, const std::string& id) {
+  try {
+    return session::Entry::create(context.directories(), id);
+  } catch (const SystemError& error) {
+    if (error.code() != EEXIST) throw;
+    throw std::runtime_error("container with given ID already exists");  // as runc says it
+  }
+}
+
+void write_process(Context& context, const session::Entry& entry, const isolate::Plan& plan) {
+  isolate::init::SpawnRequest process{plan.process, {}};
+  for (const isolate::SeccompRules& rules : plan.seccomp) process.filters.push_back(isolate::make_filter(rules, context.directories().filters()));
+  entry.write_process(process);
+}
+
+namespace {
+
 // The descriptors of LISTEN_FDS come first, then those of --preserve-fds: sd_listen_fds(3).
 // One that closes on exec is our own and not the caller's.
 int descriptors_to_keep(const CreateFlags& flags, isolate::Process& process) {
@@ -97,19 +112,12 @@ void check_terminal(const isolate::Plan& plan, const CreateFlags& flags, bool le
 
 Created create_container(Context& context, const std::string& id, const CreateFlags& flags, bool gate) {
   check_id(id);
-  oci::Container container = load(context, id, flags);
+  oci::Container container = load_container(context, id, flags);
   check_terminal(container.plan, flags, gate || flags.detach);
   int preserved = descriptors_to_keep(flags, container.plan.process);
   session::State state = new_state(id, container);
 
-  session::Entry entry = [&] {
-    try {
-      return session::Entry::create(context.directories(), id);
-    } catch (const SystemError& error) {
-      if (error.code() != EEXIST) throw;
-      throw std::runtime_error("container with given ID already exists");  // as runc says it
-    }
-  }();
+  session::Entry entry = new_entry(context, id);
   try {
     entry.write_state(state);
     Fd listener;
@@ -125,10 +133,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     options.hook_state = [&](const char* status, pid_t pid) { return state_json(state, status, pid); };
     options.on_born = [&](pid_t pid) {
       state.start_time = session::start_time_of(pid);
-      isolate::init::SpawnRequest process{container.plan.process, {}};
-      for (const isolate::SeccompRules& rules : container.plan.seccomp)
-        process.filters.push_back(isolate::make_filter(rules, options.filter_cache));
-      entry.write_process(process);
+      write_process(context, entry, container.plan);
     };
     isolate::Sandbox sandbox = isolate::start(container.plan, options);
 

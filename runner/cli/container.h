@@ -28,6 +28,14 @@ struct Created {
 /// Everything up to execve. With `gate` the process waits for `start`, else for Sandbox::execute. On failure nothing is left.
 Created create_container(Context& context, const std::string& id, const CreateFlags& flags, bool gate);
 
+// The parts of it, which a restore needs as well.
+/// The bundle's config.json. Throws with all that is wrong with it; its warnings are reported.
+oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags);
+session::State new_state(const std::string& id, const oci::Container& container);
+session::Entry new_entry(Context& context, const std::string& id);
+/// What `exec` starts from.
+void write_process(Context& context, const session::Entry& entry, const isolate::Plan& plan);
+
 /// The specification's state, for hooks, `state` and `list`.
 std::string state_json(const session::State& state, const char* status, pid_t pid);
 

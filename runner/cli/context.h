@@ -70,6 +70,7 @@ std::vector<std::string> policy_folders();
 
 // One function a verb; each returns the exit status.
 int check_main(Context& context);
+int checkpoint_main(Context& context);
 int code_main(Context& context);
 int cp_main(Context& context);
 int create_main(Context& context);

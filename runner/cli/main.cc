@@ -33,7 +33,7 @@ constexpr Verb kVerbs[] = {
     {"rm", rm_main, "remove sessions that have ended", kSessionVerbFailed},
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
-    {"restore", restore_main, "bring a session to life from a snapshot"},
+    {"restore", restore_main, "bring a session to life from a snapshot, or a container from a checkpoint"},
     {"fork", fork_main, "start many sessions from a snapshot, or from one that runs", kSessionVerbFailed},
     {"suspend", suspend_main, "put a session on disk", kSessionVerbFailed},
     {"wake", wake_main, "go on with a suspended session", kSessionVerbFailed},
@@ -58,6 +58,7 @@ constexpr Verb kVerbs[] = {
     {"ps", ps_main, "list the processes of one"},
     {"pause", pause_main, "freeze all processes"},
     {"resume", resume_main, "thaw all processes"},
+    {"checkpoint", checkpoint_main, "write the processes of a container into a folder"},
     {"spec", spec_main, "write a config.json to start from"},
     {"features", features_main, "print what this runtime supports"},
 };

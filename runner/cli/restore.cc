@@ -1,4 +1,4 @@
-// `runner restore --from SNAPSHOT ID`, `runner fork`: sessions go on from a snapshot.
+// `runner restore --from SNAPSHOT ID`, `runner fork`: sessions go on from a snapshot. A container: restore_container.cc.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/random.h>
@@ -9,6 +9,7 @@
 
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
+#include "runner/cli/checkpoint.h"
 #include "runner/cli/revive.h"
 #include "runner/cli/run.h"
 #include "runner/cli/sessions.h"
@@ -49,10 +50,23 @@ int revive(Context& context, const Revival& how) {
   return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
 }
 
-int restore_main(Context& context) try {
+namespace {
+
+// --image-path is an OCI container's, and so is a ./checkpoint, which is where runc looks for one that nobody names.
+bool of_container(const Context& context) {
+  bool named = false, from = false;
+  for (const std::string& word : context.arguments) {
+    named = named || word == "--image-path" || word.starts_with("--image-path=");
+    from = from || word == "--from" || word.starts_with("--from=");
+  }
+  return named || (!from && ::access("checkpoint", F_OK) == 0);
+}
+
+int restore_session(Context& context) try {
   std::string verify = "metadata";
   Revival how;
-  Options options("restore", "Bring a session to life from a snapshot: runner restore --from SNAPSHOT ID");
+  Options options("restore", "Bring a session to life from a snapshot: runner restore --from SNAPSHOT ID\n"
+                             "(or a container from a checkpoint: runner restore --image-path DIR ID)");
   options.value("--from", how.snapshot, "name of the snapshot");
   options.flag("-d,--detach", how.detach, "leave it in the background");
   options.flag("-i,--interactive", how.interactive, "our stdin goes to its program");
@@ -61,7 +75,7 @@ int restore_main(Context& context) try {
   options.number("--events-fd", how.events_fd, "write the events to this descriptor too");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
   how.id = one_argument(context.parse(options), "restore");
-  if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT is missing");
+  if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");
   how.verify = read_verify(verify);
   return revive(context, how);
 } catch (const HelpAsked&) {
@@ -70,6 +84,10 @@ int restore_main(Context& context) try {
   report_error(context.globals, error.what());
   return kSessionVerbFailed;
 }
+
+}  // namespace
+
+int restore_main(Context& context) { return of_container(context) ? restore_container(context) : restore_session(context); }
 
 namespace {
 

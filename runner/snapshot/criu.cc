@@ -54,6 +54,14 @@ struct Wire {
     set(message.has_auto_dedup, message.auto_dedup, o.auto_dedup);
     set(message.has_track_mem, message.track_mem, o.track_memory);
     set(message.has_notify_scripts, message.notify_scripts, true);
+    set(message.has_orphan_pts_master, message.orphan_pts_master, o.orphan_pts_master);
+    set(message.has_ext_masters, message.ext_masters, o.ext_masters);
+    text(message.freeze_cgroup, o.freeze_cgroup);
+    if (o.page_server_port) {
+      text(server.address, o.page_server);
+      set(server.has_port, server.port, o.page_server_port);
+      message.ps = &server;
+    }
     if (restores) set(message.has_rst_sibling, message.rst_sibling, true);
     // The groups are ours: CRIU would take seconds on a host with thousands. The network namespace is ours, and quiet.
     set(message.has_manage_cgroups_mode, message.manage_cgroups_mode, CRIU_CG_MODE__IGNORE);
@@ -78,6 +86,7 @@ struct Wire {
   static void text(char*& field, const std::string& value) {
     if (!value.empty()) field = const_cast<char*>(value.c_str());
   }
+  CriuPageServerInfo server = CRIU_PAGE_SERVER_INFO__INIT;
   std::vector<char*> externals;
   std::vector<InheritFd> inherited;
   std::vector<InheritFd*> inherited_list;
@@ -91,11 +100,12 @@ void send(int socket, const CriuReq& request) {
 
 using Response = std::unique_ptr<CriuResp, void (*)(CriuResp*)>;
 
-Response receive(int socket) {
+Response receive(int socket, std::vector<Fd>& fds) {
   std::optional<Message> message = receive_message(socket);
   if (!message) throw std::runtime_error("the criu process ended without an answer");
   CriuResp* response = criu_resp__unpack(nullptr, message->bytes.size(), reinterpret_cast<const std::uint8_t*>(message->bytes.data()));
   if (!response) throw std::runtime_error("criu's answer cannot be read: is it of another version?");
+  fds = std::move(message->fds);
   return {response, [](CriuResp* r) { criu_resp__free_unpacked(r, nullptr); }};
 }
 
@@ -141,7 +151,8 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
   std::string refused;
   pid_t root = 0;
   for (;;) {
-    Response response = receive(socket_.get());
+    std::vector<Fd> fds;
+    Response response = receive(socket_.get(), fds);
     if (response->type != CRIU_REQ_TYPE__NOTIFY) {
       if (asked_level()) fmt::print(stderr, "{}", find_file_at(options.work, options.log, 64 << 20).value_or(""));
       if (response->success && refused.empty()) return response->restore ? response->restore->pid : 0;
@@ -155,6 +166,7 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
     answer.notify_success = true;
     try {
       if (response->notify && response->notify->pid) root = response->notify->pid;  // it is told at some points only
+      if (options.on_terminal && !fds.empty()) options.on_terminal(std::move(fds.front()));
       if (refused.empty() && response->notify) hook(response->notify->script ? response->notify->script : "", root);
     } catch (const std::exception& error) {
       refused = error.what();

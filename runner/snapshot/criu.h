@@ -29,6 +29,13 @@ struct CriuOptions {
   unsigned ghost_limit = 0;           // bytes of a deleted file that is still open; 0: CRIU's own
   int log_level = 2;                  // 2: errors and warnings. 4 costs 2 ms
   int status_fd = -1;
+  // Of plain containers.
+  bool orphan_pts_master = false;     // a terminal whose master is outside: see on_terminal
+  bool ext_masters = false;           // a mount that gets what is mounted in a group of the host
+  std::string freeze_cgroup;          // of a container that is frozen already: CRIU thaws it to look in, and freezes it again
+  std::string page_server;            // address of who takes the pages of a dump, and
+  int page_server_port = 0;
+  std::function<void(isolate::sys::Fd master)> on_terminal;  // gets what takes the place of that master at a restore
 };
 
 /// A point of a dump or restore at which CRIU waits for us, by its name ("post-dump", "post-setup-namespaces", "pre-resume", ...), and the

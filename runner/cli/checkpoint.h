@@ -1,0 +1,24 @@
+// What `checkpoint` and `restore` of containers have in common.
+#pragma once
+
+#include <string>
+
+#include "runner/cli/context.h"
+#include "runner/snapshot/container.h"
+
+namespace runner::cli {
+
+/// The flags that both have, as runc spells them.
+struct CriuWords {
+  std::string images, work, cgroups_mode, empty_ns;
+  bool tcp_established = false, ext_unix_sk = false, shell_job = false, file_locks = false, auto_dedup = false, lazy_pages = false;
+
+  void declare(Options& options);
+  void check() const;  ///< throws UsageError
+  void give(snapshot::CriuFlags& flags, const Context& context, const std::string& own_work) const;
+};
+
+/// `restore` with --image-path, which is a container's; with --from it is a session's.
+int restore_container(Context& context);
+
+}  // namespace runner::cli
