@@ -15,7 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* kCounter = "n=0; while :; do n=$((n+1)); echo $n > /workspace/n; sleep 0.05; done";
+constexpr const char* kCounter = "n=0; while :; do n=$((n+1)); echo $n > /workspace/new; mv /workspace/new /workspace/n; sleep 0.05; done";
 
 struct Counter {
   Box box;
@@ -115,7 +115,7 @@ TEST_SUITE("suspend") {
       last = now;
     }
     CHECK(eventually([&] { return counter.count() > last; }));
-    CHECK(eventually([&] { return snapshots().empty(); }));
+    CHECK(eventually([&] { return snapshots().count(counter.box.id + ".suspended") == 0; }));
     CHECK(runner({"logs", counter.box.id, "--verify"}).code == 0);
   }
 
