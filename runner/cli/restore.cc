@@ -39,7 +39,11 @@ int restore_main(Context& context) try {
   flags.events_fd = events_fd;
   flags.cidfile.clear();
   Origin origin{snapshot, criu_program(context.globals), verify == "full" ? snapshot::Verify::Full : snapshot::Verify::Metadata};
-  return live(context, flags, command.value_or(std::vector<std::string>{}), snapshot.manifest().config, &origin);
+  try {
+    return live(context, flags, command.value_or(std::vector<std::string>{}), snapshot.manifest().config, &origin);
+  } catch (const UsageError& error) {
+    throw std::runtime_error(fmt::format("snapshot {} cannot go on under the policy of today: {}", from, error.what()));
+  }
 } catch (const HelpAsked&) {
   throw;
 } catch (const std::exception& error) {
