@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -83,14 +84,6 @@ void send(int socket, const CriuReq& request) {
 
 using Response = std::unique_ptr<CriuResp, void (*)(CriuResp*)>;
 
-Response receive(int socket) {
-  std::optional<Message> message = receive_message(socket);
-  if (!message) throw std::runtime_error("the criu process ended without an answer");
-  CriuResp* response = criu_resp__unpack(nullptr, message->bytes.size(), reinterpret_cast<const std::uint8_t*>(message->bytes.data()));
-  if (!response) throw std::runtime_error("criu's answer cannot be read: is it of another version?");
-  return {response, [](CriuResp* r) { criu_resp__free_unpacked(r, nullptr); }};
-}
-
 // The first error is the cause; what follows are its consequences. "(00.012345) Error (criu/files.c:12): text"
 std::string first_error(int folder, const std::string& log) {
   std::string text = find_file_at(folder, log, 64 << 20).value_or("");
@@ -101,6 +94,36 @@ std::string first_error(int folder, const std::string& log) {
     if (!line.starts_with("rlimit:")) return line;  // it does without more descriptors
   }
   return {};
+}
+
+int patience() {
+  const char* given = std::getenv("RUNNER_CRIU_TIMEOUT");
+  int seconds = given ? std::atoi(given) : 0;
+  return seconds > 0 ? seconds : 120;
+}
+
+void wait_for_answer(int socket, const CriuOptions& options) {
+  for (int left = patience(); left > 0;) {
+    pollfd wait{socket, POLLIN, 0};
+    int ready = ::poll(&wait, 1, 1000);
+    if (ready > 0) return;
+    if (ready == -1 && errno != EINTR) fail(errno, "wait for criu");
+    if (ready == 0) --left;
+    std::string why = options.stuck ? options.stuck() : "";
+    if (!why.empty()) {
+      std::string error = first_error(options.work, options.log);
+      throw std::runtime_error(fmt::format("criu hangs: {}{}{}", why, error.empty() ? "" : "; its first error was: ", error));
+    }
+  }
+  throw std::runtime_error(fmt::format("criu has not answered for {} s, and was ended (RUNNER_CRIU_TIMEOUT=SECONDS gives it more)", patience()));
+}
+
+Response receive(int socket) {
+  std::optional<Message> message = receive_message(socket);
+  if (!message) throw std::runtime_error("the criu process ended without an answer");
+  CriuResp* response = criu_resp__unpack(nullptr, message->bytes.size(), reinterpret_cast<const std::uint8_t*>(message->bytes.data()));
+  if (!response) throw std::runtime_error("criu's answer cannot be read: is it of another version?");
+  return {response, [](CriuResp* r) { criu_resp__free_unpacked(r, nullptr); }};
 }
 
 }  // namespace
@@ -133,6 +156,7 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
   std::string refused;
   pid_t root = 0;
   for (;;) {
+    wait_for_answer(socket_.get(), options);
     Response response = receive(socket_.get());
     if (response->type != CRIU_REQ_TYPE__NOTIFY) {
       if (response->success && refused.empty()) return response->restore ? response->restore->pid : 0;

@@ -29,6 +29,8 @@ struct CriuOptions {
   unsigned ghost_limit = 0;           // bytes of a deleted file that is still open; 0: CRIU's own
   int log_level = 2;                  // 2: errors and warnings. 4 costs 2 ms
   int status_fd = -1;
+  /// Asked every second while CRIU says nothing; what it answers ends the wait. CRIU waits for ever when a process that it makes dies early.
+  std::function<std::string()> stuck;
 };
 
 /// A point of a dump or restore at which CRIU waits for us, by its name ("post-dump", "post-setup-namespaces", "pre-resume", ...), and the
