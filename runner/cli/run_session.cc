@@ -40,6 +40,12 @@ std::string random_id() {
   return fmt::format("s-{:08x}", number);
 }
 
+std::string random_hex() {
+  std::uint64_t number[2];
+  check(::getrandom(number, sizeof number, 0), "make a random id");
+  return fmt::format("{:016x}{:016x}", number[0], number[1]);
+}
+
 // Data of one session, removed again unless it was kept.
 class SessionData {
  public:
@@ -224,6 +230,11 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     } catch (const snapshot::BadSnapshot& bad) {
       bad_layer = fmt::format("{}: {}", bad.file(), bad.why());  // said where all refusals are
     }
+
+  // What must differ between sessions that go on from one state: see policies/reseed.
+  plan.sandbox.files.push_back({"/run/runner/epoch", random_hex() + "\n", "", 0444});
+  plan.sandbox.files.push_back({"/etc/machine-id", random_hex() + "\n", "", 0444});
+  isolate::set_variable(plan.sandbox.process.env, "RUNNER_EPOCH_FILE=/run/runner/epoch");
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
     throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -121,6 +122,28 @@ std::string first_error(int folder, const std::string& log) {
   return {};
 }
 
+int patience() {
+  const char* given = std::getenv("RUNNER_CRIU_TIMEOUT");
+  int seconds = given ? std::atoi(given) : 0;
+  return seconds > 0 ? seconds : 120;
+}
+
+void wait_for_answer(int socket, const CriuOptions& options) {
+  for (int left = patience(); left > 0;) {
+    pollfd wait{socket, POLLIN, 0};
+    int ready = ::poll(&wait, 1, 1000);
+    if (ready > 0) return;
+    if (ready == -1 && errno != EINTR) fail(errno, "wait for criu");
+    if (ready == 0) --left;
+    std::string why = options.stuck ? options.stuck() : "";
+    if (!why.empty()) {
+      std::string error = first_error(options.work, options.log);
+      throw std::runtime_error(fmt::format("criu hangs: {}{}{}", why, error.empty() ? "" : "; its first error was: ", error));
+    }
+  }
+  throw std::runtime_error(fmt::format("criu has not answered for {} s, and was ended (RUNNER_CRIU_TIMEOUT=SECONDS gives it more)", patience()));
+}
+
 }  // namespace
 
 void Criu::become(const std::string& program, int socket) {
@@ -151,6 +174,7 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
   std::string refused;
   pid_t root = 0;
   for (;;) {
+    wait_for_answer(socket_.get(), options);
     std::vector<Fd> fds;
     Response response = receive(socket_.get(), fds);
     if (response->type != CRIU_REQ_TYPE__NOTIFY) {

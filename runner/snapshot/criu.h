@@ -36,6 +36,8 @@ struct CriuOptions {
   std::string page_server;            // address of who takes the pages of a dump, and
   int page_server_port = 0;
   std::function<void(isolate::sys::Fd master)> on_terminal;  // gets what takes the place of that master at a restore
+  /// Asked every second while CRIU says nothing; what it answers ends the wait. CRIU waits for ever when a process that it makes dies early.
+  std::function<std::string()> stuck;
 };
 
 /// A point of a dump or restore at which CRIU waits for us, by its name ("post-dump", "post-setup-namespaces", "pre-resume", ...), and the

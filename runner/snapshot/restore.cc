@@ -154,6 +154,11 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   criu.link_remap = true;
   pid_t pid = 0;
   std::string unfit;
+  int alone = 0;
+  criu.stuck = [&] {
+    alone = restorer.cgroup().processes().size() <= 1 ? alone + 1 : 0;
+    return alone > 1 ? std::string("the processes that it made have ended") : std::string();
+  };
   try {
     pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
       if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);

@@ -30,6 +30,7 @@ using namespace isolate::sys;
 namespace {
 
 constexpr std::uint64_t kLastWords = 1000;  // milliseconds for the last output of a program that was killed
+constexpr const char* kRestoreHooks = "/etc/runner/restore.d";
 constexpr int kAskEvery = 200;  // milliseconds; see Cgroup::must_be_asked
 
 // The caller of `run` in the foreground, where it gets the program's bytes as they are.
@@ -60,7 +61,7 @@ class Supervisor {
       if (request_.sleep_ms) sleep_.emplace(open_group(), request_.sleep_ms, [this](bool asleep) { tell_sleep(asleep); });
       ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
-      if (request_.restore) calls_->place_members(record_);
+      if (request_.restore) calls_->place_members(record_), run_restore_hooks(sandbox.child().pid());
       loop(sandbox);
       return end(sandbox);
     } catch (const isolate::SetupError& error) {
@@ -139,6 +140,23 @@ class Supervisor {
     events_.write(restored.event);
     for (const std::string& limit : restored.sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
     return std::move(restored.sandbox);
+  }
+
+  // One call for all of them, as the session's user; what they print and how they fail is in the log.
+  void run_restore_hooks(pid_t pid) {
+    if (::access(fmt::format("/proc/{}/root{}", pid, kRestoreHooks).c_str(), F_OK) != 0) return;
+    CallRequest hooks;
+    hooks.process = request_.plan.process;
+    hooks.process.terminal.reset();
+    hooks.process.cwd = "/";
+    hooks.process.argv = {"/bin/sh", "-c", fmt::format("code=0; for hook in {}/*; do [ -x \"$hook\" ] || continue; \"$hook\" || {{ code=$?; echo \"$hook failed with status $code\" >&2; }}; done; exit $code", kRestoreHooks)};
+    hooks.service = "restore-hooks";
+    hooks.wall_ms = 60'000;
+    try {
+      calls_->begin(hooks, nullptr);
+    } catch (const std::exception& error) {
+      notes_.push_back(fmt::format("the hooks in {} did not run: {}", kRestoreHooks, error.what()));
+    }
   }
 
   std::vector<isolate::Filter> make_filters() const {

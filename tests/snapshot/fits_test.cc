@@ -172,10 +172,8 @@ TEST_SUITE("snapshot identity") {
     }
     rewrite(twins.shot, "criu/core-2.img", [&](std::string& text) { text[text.find(none) + 1] = 1; });
     sign_again(twins.shot, [](snap::Manifest&) {});
-    if (twins.restore().code == 0) {
-      MESSAGE(sh(twins.other, "grep Cap /proc/2/status /proc/1/status"));
-    }
-    tests::runner({"rm", "-f", twins.other.id});
+    CHECK(twins.restore().code == 125);  // the kernel refuses it, by which CRIU 4.1 hangs
+    CHECK(remains_of(twins.other.id) == "");
     rewrite(twins.shot, "criu/seccomp.img", [](std::string& text) { text.resize(8); });
     sign_again(twins.shot, [](snap::Manifest&) {});
     Ran ran = twins.restore();
