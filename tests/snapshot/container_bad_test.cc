@@ -75,7 +75,9 @@ TEST_SUITE("container checkpoint, bad input") {
   TEST_CASE("what cannot be restored is told, and leaves nothing") {
     SKIP_UNLESS(is_root(), "root");
     Counter one;
-    CHECK(has(one.restore().err, "no such folder"));  // before there is one
+    Box nothing;
+    CHECK(has(run(one.restoring(nothing.id)).err, "no such folder"));  // before there is one
+    CHECK(remains_of(nothing.id) == "");
     REQUIRE(one.checkpoint({"--leave-running"}).code == 0);
     CHECK(has(one.restore().err, "container with given ID already exists"));
     CHECK(one.says("unharmed", "unharmed 1"));

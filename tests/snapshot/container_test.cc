@@ -127,6 +127,11 @@ TEST_SUITE("container checkpoint") {
     REQUIRE(one.says("over", "over"));
     Ran refused = one.checkpoint();
     CHECK(refused.code == 1);
+    if (refused.err.find("needs CRIU 4.2") != std::string::npos) {
+      CHECK(one.says("goes on", "goes on"));
+      std::printf("SKIPPED: CRIU 4.2, or a kernel before 6.16\n");
+      return;
+    }
     CHECK(refused.err.find("tcp-established") != std::string::npos);
     CHECK(one.box.status() == "running");
     CHECK(one.says("goes on", "goes on"));

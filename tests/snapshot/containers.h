@@ -31,7 +31,9 @@ struct Counter {
   }
   /// Afterwards the id is free.
   bool put_away(const Args& flags = {}) {
-    return checkpoint(flags).code == 0 && live.wait() == 137 && box.status() == "stopped" && runner({"delete", box.id}).code == 0;
+    Ran ran = checkpoint(flags);
+    if (ran.code != 0) std::printf("checkpoint: %s\n", ran.err.c_str());
+    return ran.code == 0 && live.wait() == 137 && box.status() == "stopped" && runner({"delete", box.id}).code == 0;
   }
   Args restoring(const std::string& id, const Args& flags = {}) const {
     Args arguments{"restore", "--image-path", images, "--bundle", bundle.path()};
