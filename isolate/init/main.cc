@@ -83,6 +83,14 @@ class Init {
     check(::dup3(near.get(), kControl, O_CLOEXEC), "change the control socket");
     parked_ = std::move(far);
     blocked_ = true;
+    // CRIU looks at our namespaces with the rights of this user namespace. That is refused for a process that is not dumpable and whose
+    // memory was made outside, as that of a restored one is. Nobody inside gains: they lack our capabilities (ptrace(2)).
+    ::prctl(PR_SET_DUMPABLE, 1);
+  }
+
+  void wake() {
+    ::prctl(PR_SET_DUMPABLE, 0);
+    parked_.close();
   }
 
   void flush() {
@@ -112,7 +120,7 @@ class Init {
 
   void obey(Frame& frame) {
     if (frame.kind == Kind::Park && !parked_) return park();
-    if (frame.kind == Kind::Wake) return parked_.close();
+    if (frame.kind == Kind::Wake) return wake();
     auto known = calls_.find(frame.call);
     if (frame.kind == Kind::Spawn) return known == calls_.end() ? spawn(frame) : known->second.announce();
     if (known == calls_.end()) return;  // it is over and forgotten

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "isolate/link.h"
+#include "runner/cli/revive.h"
 #include "runner/cli/detach_keys.h"
 #include "runner/config/units.h"
 #include "runner/supervise/client.h"
@@ -37,7 +38,9 @@ int attach_main(Context& context) {
   if (!offset) throw UsageError(fmt::format("attach: --from {}: not an offset", from));
 
   session::Entry entry = context.entry(arguments[0]);
-  if (!entry.read_state().is_session) throw std::runtime_error("attach: a container's streams are its caller's; only sessions can be attached to");
+  session::State state = entry.read_state();
+  if (wake_if_suspended(context, state)) state = entry.read_state();
+  if (!state.is_session) throw std::runtime_error("attach: a container's streams are its caller's; only sessions can be attached to");
   supervise::Watching how;
   how.interactive = !no_stdin;
   how.only_looks = no_stdin;

@@ -6,6 +6,7 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/cli/revive.h"
 #include "runner/cli/code_audience.h"
 #include "runner/cli/sessions.h"
 #include "runner/cli/table.h"
@@ -49,6 +50,7 @@ struct Place {
 
 Place find_place(Context& context, const std::string& id) {
   Found found = find_session(context, id);
+  if (wake_if_suspended(context, found.state)) found = find_session(context, id);
   std::string status = status_of(context, found.state);
   if (status != "running") throw std::runtime_error(fmt::format("code: session {} is {}, not running", id, status));
   std::string socket = found.entry.file("control.sock");

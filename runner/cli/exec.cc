@@ -13,6 +13,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/awake.h"
+#include "runner/cli/revive.h"
 #include "runner/cli/container.h"
 #include "runner/cli/detach_keys.h"
 #include "runner/cli/run.h"
@@ -227,6 +228,7 @@ int run_exec(Context& context, int& failed) {
 
   session::State state = entry.read_state();
   if (state.is_session) failed = 125;
+  if (wake_if_suspended(context, state)) state = entry.read_state();
   session::Status status = session::status_of(state, context.cgroups());
   if (status == session::Status::Stopped || status == session::Status::Creating)
     throw std::runtime_error("cannot exec in a stopped container: container not running");

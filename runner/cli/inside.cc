@@ -8,6 +8,7 @@
 
 #include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
+#include "runner/cli/revive.h"
 
 namespace runner::cli {
 
@@ -27,6 +28,7 @@ Target find_target(Context& context, const std::string& id, const std::string& v
   Target target;
   target.id = id;
   target.state = entry.read_state();
+  if (wake_if_suspended(context, target.state)) target.state = entry.read_state();
   target.process = session::open_process(target.state);
   if (!target.process) throw std::runtime_error(fmt::format("{}: {} is not running", verb, id));
   target.first = entry.read_process().process;

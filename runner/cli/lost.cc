@@ -94,7 +94,10 @@ bool adopt_lost(Context& context, const std::string& id) {
     entry->remove();
     return false;
   }
-  entry->write_state(state_from(id, data));
+  session::State state = state_from(id, data);
+  state.suspended = session::find_suspended(directories, id);
+  if (!state.suspended.empty()) state.result = "suspended";
+  entry->write_state(state);
   entry->unlock();
   return true;
 }

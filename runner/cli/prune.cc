@@ -41,12 +41,12 @@ int prune_main(Context& context) {
   int code = 0;
   for (Found& found : all_sessions(context)) {
     const std::string& id = found.state.id;
-    if (!found.state.ended || !ended_before(found.state, then)) continue;
+    if (!found.state.ended || !found.state.suspended.empty() || !ended_before(found.state, then)) continue;
     code = std::max(code, for_each_id(context, {id}, [&](const std::string&) {
                       // Read again: since the list was made it may have been removed, and its name used for another one.
                       if (!lock_ended(found.entry)) return;
                       session::State state = found.entry.read_state();
-                      if (!state.ended || !state.is_session || !ended_before(state, then)) return;
+                      if (!state.ended || !state.suspended.empty() || !state.is_session || !ended_before(state, then)) return;
                       std::uint64_t bytes = session::bytes_on_disk(context.directories().session_data(id)) +
                                             session::bytes_on_disk(found.entry.path());
                       if (dry)

@@ -1,12 +1,54 @@
-// `runner restore --from SNAPSHOT ID`: a session goes on from a snapshot. With --image-path it is a container: restore_container.cc.
+// `runner restore --from SNAPSHOT ID`, `runner fork`: sessions go on from a snapshot. A container: restore_container.cc.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/random.h>
 #include <unistd.h>
 
+#include <charconv>
+#include <deque>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
 #include "runner/cli/checkpoint.h"
+#include "runner/cli/revive.h"
 #include "runner/cli/run.h"
-#include "runner/snapshot/store.h"
+#include "runner/cli/sessions.h"
+#include "runner/snapshot/take.h"
 
 namespace runner::cli {
+
+snapshot::Verify read_verify(const std::string& word) {
+  if (word != "metadata" && word != "full") throw UsageError(fmt::format("--verify is metadata or full, not '{}'", word));
+  return word == "full" ? snapshot::Verify::Full : snapshot::Verify::Metadata;
+}
+
+int revive(Context& context, const Revival& how) {
+  snapshot::Store store(context.directories());
+  snapshot::Snapshot snapshot = store.get(how.snapshot);
+  const snapshot::Manifest& manifest = snapshot.manifest();
+  bool has_files = !manifest.layers.empty() && manifest.layers.front().find('/') == std::string::npos;
+  if (!how.wakes && !has_files)
+    throw std::runtime_error(fmt::format("snapshot {} is the memory of the suspended session {}, whose files are its own: `runner wake {}`, then take one with `snapshot create`",
+                                         how.snapshot, manifest.session_id, manifest.session_id));
+  // The same wishes as then, and today's policy.
+  Context then;
+  then.arguments = manifest.config;
+  auto command = take_command(then.arguments);
+  SessionFlags flags;
+  Options run("run", "");
+  flags.declare(run);
+  then.parse(run);
+  flags.name = how.id;
+  flags.rm = how.rm;
+  flags.detach = how.detach;
+  flags.interactive = how.interactive;
+  flags.output = how.output;
+  flags.events_fd = how.events_fd;
+  flags.cidfile.clear();
+  std::vector<std::string> arguments = manifest.config;
+  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.wakes};
+  return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
+}
 
 namespace {
 
@@ -21,40 +63,21 @@ bool of_container(const Context& context) {
 }
 
 int restore_session(Context& context) try {
-  std::string from, verify = "metadata", output;
-  bool rm = false, detach = false, interactive = false;
-  int events_fd = -1;
+  std::string verify = "metadata";
+  Revival how;
   Options options("restore", "Bring a session to life from a snapshot: runner restore --from SNAPSHOT ID\n"
                              "(or a container from a checkpoint: runner restore --image-path DIR ID)");
-  options.value("--from", from, "name of the snapshot");
-  options.flag("-d,--detach", detach, "leave it in the background");
-  options.flag("-i,--interactive", interactive, "our stdin goes to its program");
-  options.flag("--rm", rm, "remove it when it has ended");
-  options.value("--output", output, "events or raw");
-  options.number("--events-fd", events_fd, "events go to this descriptor");
+  options.value("--from", how.snapshot, "name of the snapshot");
+  options.flag("-d,--detach", how.detach, "leave it in the background");
+  options.flag("-i,--interactive", how.interactive, "our stdin goes to its program");
+  options.flag("--rm", how.rm, "remove it when it has ended");
+  options.value("--output", how.output, "events or raw");
+  options.number("--events-fd", how.events_fd, "write the events to this descriptor too");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
-  std::string id = one_argument(context.parse(options), "restore");
-  if (from.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");
-  if (verify != "metadata" && verify != "full") throw UsageError(fmt::format("restore: --verify is metadata or full, not '{}'", verify));
-
-  snapshot::Store store(context.directories());
-  snapshot::Snapshot snapshot = store.get(from);
-  Context then;
-  then.arguments = snapshot.manifest().config;
-  auto command = take_command(then.arguments);
-  SessionFlags flags;
-  Options run("run", "");
-  flags.declare(run);
-  then.parse(run);
-  flags.name = id;
-  flags.rm = rm;
-  flags.detach = detach;
-  flags.interactive = interactive;
-  flags.output = output;
-  flags.events_fd = events_fd;
-  flags.cidfile.clear();
-  Origin origin{snapshot, criu_program(context.globals), verify == "full" ? snapshot::Verify::Full : snapshot::Verify::Metadata};
-  return live(context, flags, command.value_or(std::vector<std::string>{}), snapshot.manifest().config, &origin);
+  how.id = one_argument(context.parse(options), "restore");
+  if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");
+  how.verify = read_verify(verify);
+  return revive(context, how);
 } catch (const HelpAsked&) {
   throw;
 } catch (const std::exception& error) {
@@ -65,5 +88,79 @@ int restore_session(Context& context) try {
 }  // namespace
 
 int restore_main(Context& context) { return of_container(context) ? restore_container(context) : restore_session(context); }
+
+namespace {
+
+std::string random_name(const std::string& base) {
+  unsigned number;
+  isolate::sys::check(::getrandom(&number, sizeof number, 0), "make a random id");
+  return fmt::format("{}-{:08x}", base.substr(0, 100), number);
+}
+
+// Each in a process of its own: a session's supervisor is one, and two restores at a time use two CPUs.
+isolate::sys::Child start_one(const std::vector<std::string>& arguments) {
+  isolate::sys::Child child = isolate::sys::clone_process(0);
+  if (child.pid() != 0) return child;
+  int nothing = ::open("/dev/null", O_RDWR);
+  ::dup2(nothing, 0);
+  ::dup2(nothing, 1);
+  std::vector<char*> argv;
+  for (const std::string& each : arguments) argv.push_back(const_cast<char*>(each.c_str()));
+  argv.push_back(nullptr);
+  ::execv("/proc/self/exe", argv.data());
+  ::_exit(127);
+}
+
+}  // namespace
+
+int fork_main(Context& context) try {
+  std::string from, prefix, count_text = "1", verify = "metadata";
+  bool rm = false;
+  Options options("fork", "Start sessions that go on from one snapshot, or from a session that runs: runner fork NAME -n 4");
+  options.value("-n,--count", count_text, "how many");
+  options.value("--name", prefix, "they are called NAME-1, NAME-2, ... (default: at random)");
+  options.flag("--rm", rm, "remove each when it has ended");
+  options.value("--verify", verify, "metadata, or full: the memory pages too");
+  from = one_argument(context.parse(options), "fork", "NAME");
+  unsigned count = 0;
+  auto [end, bad] = std::from_chars(count_text.data(), count_text.data() + count_text.size(), count);
+  if (bad != std::errc() || *end || count < 1 || count > 1000) throw UsageError(fmt::format("fork: -n is a number from 1 to 1000, not '{}'", count_text));
+  read_verify(verify);
+
+  snapshot::Store store(context.directories());
+  if (!store.find(from)) {
+    session::Entry entry = context.entry(from);  // a session, then
+    snapshot::TakeOptions take;
+    take.name = random_name(from);
+    take.automatic = true;
+    take.criu = criu_program(context.globals);
+    snapshot::take(context.directories(), context.cgroups(), entry, take);
+    from = take.name;
+  }
+  const std::size_t at_once = static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  std::deque<std::pair<std::string, isolate::sys::Child>> under_way;
+  int code = 0;
+  auto finish_first = [&] {
+    if (under_way.front().second.wait() == isolate::sys::Exit{}) fmt::print("{}\n", under_way.front().first);
+    else code = kSessionVerbFailed;
+    under_way.pop_front();
+  };
+  for (unsigned i = 1; i <= count; ++i) {
+    std::string name = prefix.empty() ? random_name(from) : fmt::format("{}-{}", prefix, i);
+    std::vector<std::string> arguments{"runner"};
+    if (!context.globals.root.empty()) arguments.insert(arguments.end(), {"--root", context.globals.root});
+    arguments.insert(arguments.end(), {"--criu", criu_program(context.globals), "restore", "-d", "--verify", verify, "--from", from, name});
+    if (rm) arguments.push_back("--rm");
+    if (under_way.size() >= at_once) finish_first();
+    under_way.emplace_back(name, start_one(arguments));
+  }
+  while (!under_way.empty()) finish_first();
+  return code;
+} catch (const HelpAsked&) {
+  throw;
+} catch (const std::exception& error) {
+  report_error(context.globals, error.what());
+  return kSessionVerbFailed;
+}
 
 }  // namespace runner::cli

@@ -72,6 +72,8 @@ void remove(Context& context, const std::string& id, bool force) {
     throw;
   }
   Found& found = *there;
+  if (!found.state.suspended.empty() && !force)
+    throw std::runtime_error(fmt::format("session {} is suspended, and would be lost: `runner wake {}` goes on with it, --force removes it", id, id));
   if (!found.state.ended) {
     if (!force)
       throw std::runtime_error(

@@ -33,14 +33,15 @@ struct SessionFlags {
 
 /// The snapshot that a session comes out of.
 struct Origin {
-  const snapshot::Snapshot& snapshot;
+  std::optional<snapshot::Snapshot> snapshot;  // until the session has come out of it: it is locked as long as that is there
   std::string criu;  // the program
   snapshot::Verify verify = snapshot::Verify::Metadata;
+  session::Entry* wakes = nullptr;  // the entry of a suspended session, locked, which goes on; null: a new session
 };
 
 /// The whole life of a session, started or restored; `arguments` are those of `run`, as a snapshot keeps them.
 int live(Context& context, const SessionFlags& flags, const std::vector<std::string>& command, const std::vector<std::string>& arguments,
-         const Origin* origin);
+         Origin* origin);
 /// --scrollback; throws UsageError. 0: as usual.
 std::uint64_t read_scrollback(const std::string& text, bool terminal);
 

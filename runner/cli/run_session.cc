@@ -17,6 +17,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/run.h"
+#include "runner/code/record.h"
 #include "runner/events/trace.h"
 #include "runner/events/writer.h"
 #include "runner/session/last_words.h"
@@ -42,6 +43,8 @@ std::string random_id() {
 // Data of one session, removed again unless it was kept.
 class SessionData {
  public:
+  // Of a suspended session: all is there.
+  explicit SessionData(std::string path) : path_(std::move(path)), kept_(true) { make_dirs(path_ + "/fs/work", 0700); }
   SessionData(std::string path, const std::string& run) : path_(std::move(path)) {
     remove_tree(path_);  // of a session of the same id that is gone: its entry would have been found
     ::rename(spare().c_str(), path_.c_str());
@@ -166,6 +169,10 @@ void let_signals_end_us() {
 void tell_person(const std::string& id, const supervise::Verdict& verdict, bool raw) {
   std::string text;
   for (const std::string& note : verdict.notes) text += fmt::format("runner: {}\n", note);
+  if (!verdict.suspended.empty()) {
+    fmt::print(stderr, "runner: session {}: suspended; `runner wake {}` goes on with it\n", id, id);
+    return;
+  }
   bool plain = verdict.result == events::Result::Success || verdict.result == events::Result::ExitCode;
   if (!raw || !plain)
     text += fmt::format("runner: session {}: {}: {}{}{}\n", id, events::word(verdict.result), verdict.reason,
@@ -193,7 +200,7 @@ int run_session(Context& context, const std::vector<std::string>& command) try {
 }
 
 int live(Context& context, const SessionFlags& flags, const std::vector<std::string>& command, const std::vector<std::string>& arguments,
-         const Origin* origin) {
+         Origin* origin) {
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
   config.id = flags.name.empty() ? random_id() : flags.name;
@@ -204,16 +211,19 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   std::string id = config.id;
 
   std::optional<session::IdRangeLease> range;
-  if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
+  // The files of a session that wakes belong to the ids that it had.
+  if (origin && origin->wakes) range = session::IdRangeLease::take_at(context.directories(), origin->snapshot->manifest().first_id);
+  else if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
+  if (origin && !range) throw std::runtime_error(fmt::format("session {} cannot wake now: another session runs under its range of ids; stop that, or restore the snapshot {} under another name", id, origin->snapshot->name()));
   std::string rootfs, data_path = context.directories().session_data(id);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
-  if (origin) snapshot::put_layers(plan.sandbox, origin->snapshot);
+  if (origin) snapshot::put_layers(plan.sandbox, *origin->snapshot, origin->wakes != nullptr);
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
     throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");
 
-  session::Entry entry = session::Entry::create(context.directories(), id);
+  session::Entry entry = origin && origin->wakes ? std::move(*origin->wakes) : session::Entry::create(context.directories(), id);
   // From here on something of ours is on the disk: a failure removes it, and a death leaves it to the next start's sweep.
   struct Forget {
     session::Entry& entry;
@@ -221,9 +231,9 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     ~Forget() {
       if (!kept) entry.remove();
     }
-  } forget{entry};
-  SessionData data(data_path, context.directories().run);
-  if (origin) replace_file(data_path + "/from", origin->snapshot.name() + "\n", 0600);
+  } forget{entry, origin && origin->wakes};
+  SessionData data = origin && origin->wakes ? SessionData(data_path) : SessionData(data_path, context.directories().run);
+  if (origin && !origin->wakes) replace_file(data_path + "/from", origin->snapshot->name() + "\n", 0600);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
   Daemon daemon;
@@ -244,7 +254,12 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   std::string source = "runner/session/" + id, parent = events::caller_traceparent();
   // The log of a session that removes itself while its caller looks on would be read by nobody: writing and removing it costs 1.5 ms.
   bool keeps_log = !flags.rm || flags.detach;
-  events::Writer events = keeps_log ? events::Writer::create(data.path() + "/events.ndjson", source, parent, events::real_sources(), {plan.log.file_bytes, plan.log.files}) : events::Writer(source, parent);
+  events::LogLimits log_limits{plan.log.file_bytes, plan.log.files};
+  std::string log = data.path() + "/events.ndjson";
+  bool goes_on = origin && origin->wakes && ::access(log.c_str(), F_OK) == 0;
+  events::Writer events = goes_on     ? events::Writer::resume(log, source, parent, events::real_sources(), log_limits)
+                          : keeps_log ? events::Writer::create(log, source, parent, events::real_sources(), log_limits)
+                                      : events::Writer(source, parent);
   supervise::Request request;
   request.state = new_state(id, plan, rootfs, flags, config);
   request.plan = std::move(plan.sandbox);
@@ -275,11 +290,23 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     request.sinks.push_back(&*more);
   }
   request.arguments = arguments;
+  std::string used_up;  // a snapshot that was this suspension's, and nothing else
   if (origin)
     request.restore = [&] {
-      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot.manifest().session_id == id ? "warm" : "fork", origin->verify};
-      return snapshot::restore(context.directories(), origin->snapshot, setting);
+      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify};
+      for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
+      supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
+      used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";
+      session::remove_suspended(context.directories(), id);
+      origin->snapshot.reset();
+      return restored;
     };
+  if (origin) {
+    std::string from = find_file(data.path() + "/from").value_or("");
+    request.from = from.substr(0, from.find('\n'));
+  }
+  request.wakes = origin && origin->wakes;
+  request.on_suspended = [&](const std::string& snapshot) { session::write_suspended(context.directories(), id, snapshot); };
   request.on_started = [&] {
     if (flags.detach) {
       out.drain();
@@ -289,6 +316,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     }
     supervise::notify_manager(fmt::format("READY=1\nMAINPID={}\nSTATUS=session {} runs", ::getpid(), id));
     try {
+      if (!used_up.empty()) snapshot::Store(context.directories()).remove(used_up);
       session::sweep(context.directories(), context.cgroups());
     } catch (const std::exception& error) {
       if (!flags.detach) report_warning(context.globals, error.what());  // what another session left is no reason to end this one
@@ -297,7 +325,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
 
   request.on_killed = [&] {
     supervise::notify_manager("STOPPING=1");
-    if (!flags.rm) return;
+    if (!flags.rm || !session::find_suspended(context.directories(), id).empty()) return;
     // Half a millisecond of an ext4's work beside the kernel's own. A dying process may still write: what it does goes at the end.
     try {
       data.remove_layer();
@@ -313,11 +341,12 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
 
   session::State state = request.state;
   state.ended = state.started = true;
-  state.result = events::word(verdict.result);
+  state.suspended = session::find_suspended(context.directories(), id);
+  state.result = state.suspended.empty() ? events::word(verdict.result) : "suspended";
   state.exit_code = verdict.exit_code;
   state.finished = session::rfc3339_now();
   session::leave_last_words(entry, state);
-  if (!flags.rm) {
+  if (!flags.rm || !state.suspended.empty()) {
     forget.kept = true;
     data.keep();
     // Who reads that it has ended may remove it, and use its name again: nothing of ours may touch those folders from then on.

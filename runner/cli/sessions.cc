@@ -1,5 +1,7 @@
 #include "runner/cli/sessions.h"
 
+#include "runner/snapshot/store.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
@@ -102,6 +104,7 @@ std::vector<Found> all_sessions(Context& context) {
 }
 
 std::string status_of(Context& context, const session::State& state) {
+  if (!state.suspended.empty()) return "suspended";
   if (state.ended) return session::status_name(session::Status::Stopped);
   return session::status_name(session::status_of(state, context.cgroups()));
 }
@@ -141,6 +144,13 @@ bool goes_on(Context& context, const std::string& id, const session::State& was)
 void remove_session(Context& context, session::Entry& entry, const session::State& state) {
   session::remove_remains(context.directories(), context.cgroups(), state, true);
   entry.remove();
+  // What it was suspended into is of no use without its files.
+  if (state.suspended.empty()) return;
+  snapshot::Store store(context.directories());
+  auto memory = store.find(state.suspended);
+  bool automatic = memory && memory->manifest().automatic;
+  memory.reset();
+  if (automatic) store.remove(state.suspended);
 }
 
 bool lock_ended(session::Entry& entry) {

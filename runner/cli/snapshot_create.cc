@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "runner/cli/snapshot.h"
+#include "runner/code/record.h"
 #include "runner/session/time.h"
 #include "runner/snapshot/take.h"
 
@@ -20,6 +21,7 @@ int snapshot_create(Context& context) try {
   take.automatic = name.empty();
   take.criu = criu_program(context.globals);
   take.suspend = !leave_running;
+  for (const std::string& context : code::recorded_contexts(entry.path())) take.contexts[context] = code::Record(entry.path(), context).language();
   snapshot::Taken taken = snapshot::take(context.directories(), context.cgroups(), entry, take);
   fmt::print("{}\n", taken.name);
   fmt::print(stderr, "runner: {} MiB of memory, {} KiB of files; the session stood still for {} ms\n", taken.bytes >> 20, taken.layer_bytes >> 10, taken.frozen_ms);

@@ -1,6 +1,7 @@
 #include "runner/session/directories.h"
 
 #include <fcntl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -48,23 +49,49 @@ std::string why_bad_id(const std::string& id) {
   return {};
 }
 
-IdRangeLease IdRangeLease::take(const Directories& directories) {
+namespace {
+
+// False when another session has it.
+bool lock_range(int file, std::uint32_t n, const std::string& path) {
+  struct flock byte {};
+  byte.l_type = F_WRLCK;
+  byte.l_whence = SEEK_SET;
+  byte.l_start = n;
+  byte.l_len = 1;
+  if (::fcntl(file, F_OFD_SETLK, &byte) == 0) return true;
+  if (errno != EAGAIN && errno != EACCES) fail(errno, "lock {}", path);
+  return false;
+}
+
+}  // namespace
+
+IdRangeLease IdRangeLease::open(const Directories& directories) {
   make_dirs(directories.ids, 0700);
   IdRangeLease lease;
   lease.lock_ = open_file(directories.ids + "/.ids", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-  for (std::uint32_t n = 0; n < kRanges; ++n) {
-    struct flock byte {};
-    byte.l_type = F_WRLCK;
-    byte.l_whence = SEEK_SET;
-    byte.l_start = n;
-    byte.l_len = 1;
-    if (::fcntl(lease.lock_.get(), F_OFD_SETLK, &byte) == 0) {
-      lease.first_ = kFirstId + n * kSize;
-      return lease;
-    }
-    if (errno != EAGAIN && errno != EACCES) fail(errno, "lock {}", directories.ids + "/.ids");
+  return lease;
+}
+
+IdRangeLease IdRangeLease::take(const Directories& directories) {
+  IdRangeLease lease = open(directories);
+  // From anywhere on: the range of a suspended session, which nobody holds, is then mostly free when it wakes.
+  std::uint32_t start = 0;
+  check(::getrandom(&start, sizeof start, 0), "choose a range of user ids");
+  for (std::uint32_t i = 0; i < kRanges; ++i) {
+    std::uint32_t n = (start + i) % kRanges;
+    if (!lock_range(lease.lock_.get(), n, directories.ids + "/.ids")) continue;
+    lease.first_ = kFirstId + n * kSize;
+    return lease;
   }
   fail(EAGAIN, "find a free range of user ids (all {} are in use)", kRanges);
+}
+
+std::optional<IdRangeLease> IdRangeLease::take_at(const Directories& directories, std::uint32_t first) {
+  IdRangeLease lease = open(directories);
+  std::uint32_t n = (first - kFirstId) / kSize;
+  if (first < kFirstId || n >= kRanges || !lock_range(lease.lock_.get(), n, directories.ids + "/.ids")) return std::nullopt;
+  lease.first_ = first;
+  return lease;
 }
 
 }  // namespace runner::session

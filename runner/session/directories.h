@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "isolate/sys/fd.h"
@@ -39,9 +40,12 @@ class IdRangeLease {
   static constexpr std::uint32_t kFirstId = 0x70000000;
   /// Throws EAGAIN when all 4,095 are taken.
   static IdRangeLease take(const Directories& directories);
+  /// The range that begins with `first`; empty when another session has it.
+  static std::optional<IdRangeLease> take_at(const Directories& directories, std::uint32_t first);
   std::uint32_t first() const { return first_; }
 
  private:
+  static IdRangeLease open(const Directories& directories);
   isolate::sys::Fd lock_;
   std::uint32_t first_ = 0;
 };

@@ -88,16 +88,28 @@ void bury(const Directories& directories, const isolate::CgroupHost& cgroups, En
   }
   State state = entry.read_state();
   if (!state.is_session || state.ended) return;
-  remove_remains(directories, cgroups, state, state.remove);
-  if (state.remove) return entry.remove();
+  bool removes = state.remove && find_suspended(directories, state.id).empty();
+  remove_remains(directories, cgroups, state, removes);
+  if (removes) return entry.remove();
   state.ended = true;
   state.pid = 0;
-  state.result = "runner-error";
+  state.suspended = find_suspended(directories, state.id);
+  state.result = state.suspended.empty() ? "runner-error" : "suspended";
   state.finished = rfc3339_now();  // when it was found
   entry.write_state(state);
 }
 
 }  // namespace
+
+std::string find_suspended(const Directories& directories, const std::string& id) {
+  return find_file(directories.session_data(id) + "/suspended").value_or("");
+}
+
+void write_suspended(const Directories& directories, const std::string& id, const std::string& snapshot) {
+  replace_file(directories.session_data(id) + "/suspended", snapshot, 0600, true);
+}
+
+void remove_suspended(const Directories& directories, const std::string& id) { ::unlink((directories.session_data(id) + "/suspended").c_str()); }
 
 const char* status_name(Status status) {
   constexpr const char* kNames[] = {"creating", "created", "running", "paused", "stopped"};
@@ -180,6 +192,7 @@ std::optional<State> Entry::find_state() const {
   s.sleep_ms = j.value("sleepMs", std::uint64_t{0});
   s.asleep_since = j.value("asleepSince", "");
   s.volumes = j.value("volumes", s.volumes);
+  s.suspended = j.value("suspended", "");
   s.kept_by = j.value("keptBy", s.kept_by);
   return s;
 }
@@ -193,7 +206,7 @@ void Entry::write_state(const State& s) const {
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
-              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}});
+              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}, {"suspended", s.suspended}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 

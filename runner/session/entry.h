@@ -44,6 +44,7 @@ struct State {
   std::string asleep_since;                      // when its supervisor froze it; empty: it did not
   std::vector<std::string> volumes;              // by name
   std::map<std::string, std::string> kept_by;    // the limits of "disk" and "workspace": isolate::name_of
+  std::string suspended;                         // the snapshot that it is in; empty: it is not on disk
 };
 
 /// The specification's words.
@@ -91,6 +92,12 @@ void sweep(const Directories& directories, const isolate::CgroupHost& cgroups);
 
 /// The same for one entry: a session whose supervisor died is ended from now on, or gone.
 void settle(const Directories& directories, const isolate::CgroupHost& cgroups, Entry& entry);
+
+/// The snapshot that a session was suspended into, of a file beside its data: durable before any process of it is killed, and gone once it
+/// runs again. Empty when it is not suspended.
+std::string find_suspended(const Directories& directories, const std::string& id);
+void write_suspended(const Directories& directories, const std::string& id, const std::string& snapshot);
+void remove_suspended(const Directories& directories, const std::string& id);
 
 /// Everything of one session but its entry: its cgroup, and with `files` its data.
 void remove_remains(const Directories& directories, const isolate::CgroupHost& cgroups, const State& state, bool files);

@@ -1,8 +1,12 @@
 #include "runner/snapshot/criu.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -18,6 +22,12 @@ using namespace isolate::sys;
 
 namespace {
 
+// RUNNER_CRIU_LOG=4 makes CRIU tell all that it does, on our stderr.
+int asked_level() {
+  const char* level = std::getenv("RUNNER_CRIU_LOG");
+  return level ? std::atoi(level) : 0;
+}
+
 // protobuf-c wants arrays of char*; these keep them.
 struct Wire {
   Wire(const CriuOptions& o, bool restores) {
@@ -27,7 +37,7 @@ struct Wire {
     message.images_dir_fd = o.images;
     auto set = [](auto& has, auto& field, auto value) { has = true, field = value; };
     set(message.has_work_dir_fd, message.work_dir_fd, o.work);
-    set(message.has_log_level, message.log_level, o.log_level);
+    set(message.has_log_level, message.log_level, std::max(o.log_level, asked_level()));
     if (o.pid) set(message.has_pid, message.pid, o.pid);
     if (o.status_fd >= 0) set(message.has_status_fd, message.status_fd, o.status_fd);
     if (o.ghost_limit) set(message.has_ghost_limit, message.ghost_limit, o.ghost_limit);
@@ -117,6 +127,16 @@ void Criu::become(const std::string& program, int socket) {
   // The descriptor keeps its number: what is inherited may stand anywhere.
   check(::fcntl(socket, F_SETFD, 0), "hand the socket to criu");
   std::string number = std::to_string(socket);
+  // Beside us, as long as nothing else is wanted.
+  char self[PATH_MAX];
+  ssize_t size = ::readlink("/proc/self/exe", self, sizeof self);
+  std::string folder(self, size > 0 ? static_cast<std::size_t>(size) : 0);
+  folder.erase(folder.rfind('/') == std::string::npos ? 0 : folder.rfind('/'));
+  for (const std::string& path : {folder + "/runner-criu.so", folder + "/../libexec/runner/runner-criu.so", std::string(RUNNER_LIBEXEC "/runner-criu.so")})
+    if (::access(path.c_str(), R_OK) == 0) {
+      ::setenv("LD_PRELOAD", path.c_str(), 0);
+      break;
+    }
   ::execlp(program.c_str(), "criu", "swrk", number.c_str(), nullptr);
   fail(errno, "execute {}", program);
 }
@@ -134,6 +154,7 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
     std::vector<Fd> fds;
     Response response = receive(socket_.get(), fds);
     if (response->type != CRIU_REQ_TYPE__NOTIFY) {
+      if (asked_level()) fmt::print(stderr, "{}", find_file_at(options.work, options.log, 64 << 20).value_or(""));
       if (response->success && refused.empty()) return response->restore ? response->restore->pid : 0;
       std::string why = !refused.empty() ? refused : first_error(options.work, options.log);
       if (why.empty()) why = response->cr_errmsg && *response->cr_errmsg ? response->cr_errmsg : error_text(response->cr_errno);

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,15 +57,45 @@ std::vector<MountPoint> read_mounts(const json& record) {
   return all;
 }
 
+// Whether one of the layers has something to say of this path: it is there, or it or a folder above was deleted. A folder stays, as it was.
+bool changed_in(const std::vector<std::string>& layers, isolate::GeneratedFile& file) {
+  const std::string& path = file.path;
+  for (const std::string& layer : layers) {
+    for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+      std::string here = layer + path.substr(0, slash);
+      struct stat info;
+      if (::lstat(here.c_str(), &info) == -1) break;
+      if (!S_ISDIR(info.st_mode) || slash == std::string::npos) return true;
+      if (slash + 1 == path.size()) {
+        file.mode = info.st_mode & 07777, file.uid = info.st_uid, file.gid = info.st_gid;
+        return false;
+      }
+      char opaque;
+      if (::lgetxattr(here.c_str(), "trusted.overlay.opaque", &opaque, 1) == 1 && opaque == 'y') return true;
+    }
+  }
+  return false;
+}
+
 Fd open_folder(int at, const char* name) { return Fd(check(::openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", name)); }
 
 }  // namespace
 
-void put_layers(isolate::Plan& plan, const Snapshot& snapshot) {
+std::map<std::string, std::string> contexts_of(const Snapshot& snapshot) {
+  return json::parse(snapshot.manifest().session).value("contexts", std::map<std::string, std::string>());
+}
+
+void put_layers(isolate::Plan& plan, const Snapshot& snapshot, bool wakes) {
   std::vector<std::string> layers = snapshot.layer_paths();
+  if (wakes && !layers.empty() && snapshot.manifest().layers.front().find('/') == std::string::npos) layers.erase(layers.begin());
+  if (layers.empty()) return;
   isolate::Overlay& overlay = *plan.root.overlay;
   overlay.lower.insert(overlay.lower.begin(), layers.begin(), layers.end());
   overlay.lower_ids = plan.ids;  // as an image's
+  // What the plan generates lies above them: but for what names the session, the snapshot's is what was there.
+  std::erase_if(plan.files, [&](isolate::GeneratedFile& file) {
+    return file.path != "/etc/hosts" && file.path != "/etc/hostname" && file.path != "/" && !file.path.starts_with("/run/runner/") && changed_in(layers, file);
+  });
 }
 
 supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting) {
@@ -108,17 +139,10 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   criu.empty_namespaces = CLONE_NEWNET;
   criu.tcp_established = true;
   criu.link_remap = true;
-  if (const char* level = std::getenv("RUNNER_CRIU_LOG")) criu.log_level = std::atoi(level);
-  pid_t pid = 0;
-  try {
-    pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
-      if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
-      phases.end(when.c_str());
-    });
-  } catch (...) {
-    if (const char* keep = std::getenv("RUNNER_CRIU_LOG")) { (void)keep; fmt::print(stderr, "{}\n", find_file_at(work.get(), "criu.log", 64 << 20).value_or("")); }
-    throw;
-  }
+  pid_t pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
+    if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
+    phases.end(when.c_str());
+  });
   Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
   Child root(pid, std::move(pidfd));
   Fd control = supervise::take_descriptor(root.pidfd(), record.at("far"));

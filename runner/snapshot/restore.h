@@ -1,6 +1,7 @@
 // A session comes out of a snapshot.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "isolate/cgroup.h"
@@ -19,8 +20,12 @@ struct RestoreSetting {
   Verify verify = Verify::Metadata;
 };
 
-/// The snapshot's layers go below what the plan's overlay has.
-void put_layers(isolate::Plan& plan, const Snapshot& snapshot);
+/// The snapshot's layers go below the upper one of the plan's overlay. Of a session that wakes the top one is its own upper layer still,
+/// and only the parents' are needed.
+void put_layers(isolate::Plan& plan, const Snapshot& snapshot, bool wakes);
+
+/// Contexts of `runner code` that it has, and their languages.
+std::map<std::string, std::string> contexts_of(const Snapshot& snapshot);
 
 /// Throws, with nothing left behind: BadSnapshot when the bytes are not those that were signed, std::runtime_error for all else.
 supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting);

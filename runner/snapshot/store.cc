@@ -54,9 +54,11 @@ std::string why_unsigned(const std::optional<Signed>& parts, const std::vector<s
 
 // Those that a session was restored from.
 std::set<std::string> snapshots_of(const session::Directories& directories, const std::string& session) {
-  std::istringstream from(find_file(directories.session_data(session) + "/from").value_or(""));
+  std::string data = directories.session_data(session);
+  std::istringstream from(find_file(data + "/from").value_or("") + "\n" + find_file(data + "/suspended").value_or(""));
   std::set<std::string> names;
-  for (std::string line; std::getline(from, line);) names.insert(line);
+  for (std::string line; std::getline(from, line);)
+    if (!line.empty()) names.insert(line);
   return names;
 }
 

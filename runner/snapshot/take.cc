@@ -86,6 +86,16 @@ std::vector<Mapped> mapped_files(const std::vector<pid_t>& pids) {
 
 std::string criu_version(const std::string&) { return {}; }
 
+// What the session itself came out of lies below its own layer.
+void add_parents(const Store& store, const json& record, Manifest& manifest) {
+  std::string from = record.at("from");
+  if (from.empty()) return;
+  Snapshot parent = store.get(from);
+  for (const std::string& layer : parent.manifest().layers) manifest.layers.push_back(layer.find('/') == std::string::npos ? from + "/" + layer : layer);
+  manifest.lineage = parent.manifest().lineage;
+  manifest.lineage.insert(manifest.lineage.begin(), parent.manifest().id);
+}
+
 }  // namespace
 
 Taken take(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::Entry& entry, const TakeOptions& options) {
@@ -102,7 +112,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   Dumper dumper = start_dumper(options.criu, run.get());
   Fd images = open_file(draft.criu(), O_RDONLY | O_DIRECTORY);
   Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
-  std::string layer = draft.make_layer("0");
+  std::string layer = options.layer ? draft.make_layer("0") : "";
 
   std::uint64_t parked_at = now_ms();
   Parked parked(entry, options.name);
@@ -124,7 +134,8 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
     if (when != "post-dump") return;
     std::uint64_t start = now_ms();
-    CopiedLayer copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
+    CopiedLayer copied;
+    if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
     taken.layer_bytes = copied.bytes;
     taken.layer_ms = now_ms() - start;
     manifest.mapped = mapped_files(group.processes());
@@ -148,8 +159,10 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   manifest.id_count = session::IdRangeLease::kSize;
   json session = record;
   for (const MountPoint& mount : mounts) session["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+  session["contexts"] = options.contexts;
   manifest.session = session.dump();
-  manifest.layers = {"0"};
+  if (options.layer) manifest.layers = {"0"};
+  add_parents(store, record, manifest);
   Snapshot snapshot = draft.publish(options.name, std::move(manifest));
   taken.id = snapshot.manifest().id;
   for (const File& file : snapshot.manifest().files)

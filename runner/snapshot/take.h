@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "isolate/cgroup.h"
@@ -23,7 +24,9 @@ struct TakeOptions {
   std::string name;        // of the snapshot
   std::string criu;        // the program
   bool suspend = false;    // the session ends, to go on from this
+  bool layer = true;       // with its files; false: they stay the session's, and nobody else can go on from this
   bool automatic = false;  // nobody gave the name
+  std::map<std::string, std::string> contexts;  // of `runner code`: their languages
 };
 
 struct Taken {

@@ -30,7 +30,7 @@ std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, 
   const isolate::Plan& plan = request.plan;
   return json{{"pid", sandbox.child().pid()}, {"far", *calls.parked()}, {"cgroup", plan.cgroup.path},
               {"first_id", plan.ids.uids.front().outside}, {"upper", plan.root.overlay->upper}, {"hostname", plan.hostname},
-              {"arguments", request.arguments}, {"policy", request.policy}, {"calls", json::parse(calls.save())}}.dump();
+              {"arguments", request.arguments}, {"policy", request.policy}, {"from", request.from}, {"calls", json::parse(calls.save())}}.dump();
 }
 
 void send_record(int client, const std::string& record) {

@@ -51,7 +51,7 @@ class Supervisor {
       : request_(request), state_(request.state), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors) {}
 
   Verdict run() {
-    announce();
+    if (!request_.wakes) announce();
     try {
       isolate::Sandbox sandbox = request_.restore ? restore_sandbox() : start_sandbox();
       sandbox_ = &sandbox;
@@ -171,6 +171,7 @@ class Supervisor {
     events_.write(events::SnapshotStarted{frame.bytes});
     send_record(client, parked_record(*calls_, *sandbox_, control_.get(), request_));
     if (await_parking(client, sandbox_->child().pidfd()) == Parking::Suspended) {
+      request_.on_suspended(frame.bytes);
       ending_.suspended = frame.bytes;
       over_ = true;
       return;

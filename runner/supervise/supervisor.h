@@ -43,6 +43,9 @@ struct Request {
   std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
   /// When there is one, it takes the place of the start; called once.
   std::function<Restored()> restore;
+  std::string from;                    // the snapshot that it came out of; empty: none
+  bool wakes = false;                  // it goes on where its own log ends
+  std::function<void(const std::string& snapshot)> on_suspended = [](const std::string&) {};  // before anything is killed
   std::vector<std::string> arguments;  // of `run`, from which a restore decides again
   /// Every process has been killed, and the kernel takes the sandbox down: what the caller does meanwhile costs no time.
   std::function<void()> on_killed = [] {};

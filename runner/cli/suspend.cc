@@ -1,0 +1,72 @@
+// `runner suspend ID`, `runner wake ID`: a session goes to disk, and on from there.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "runner/cli/lost.h"
+#include "runner/cli/revive.h"
+#include "runner/cli/sessions.h"
+#include "runner/snapshot/take.h"
+
+namespace runner::cli {
+
+int suspend_main(Context& context) {
+  Options options("suspend", "Put running sessions on disk: no process of them stays. `wake` goes on with them.");
+  std::vector<std::string> ids = context.parse(options);
+  if (ids.empty()) throw UsageError("suspend: ID is missing");
+  return for_each_id(context, ids, [&](const std::string& id) {
+    Found found = find_session(context, id);
+    if (!found.state.suspended.empty()) return;  // as it is wanted
+    if (found.state.ended) throw std::runtime_error(fmt::format("session {} has ended ({}): there is nothing to suspend", id, found.state.result));
+    snapshot::TakeOptions take;
+    take.name = id + ".suspended";
+    take.criu = criu_program(context.globals);
+    take.suspend = take.automatic = true;
+    take.layer = false;
+    // What a wake that was killed has left: the session runs, so nothing needs it.
+    snapshot::Store store(context.directories());
+    if (store.find(take.name)) store.remove(take.name);
+    snapshot::take(context.directories(), context.cgroups(), found.entry, take);
+    end_session(context, id, found.state, now_ms() + 10'000);
+    fmt::print("{}\n", id);
+  });
+}
+
+int wake_main(Context& context) {
+  std::string verify = "metadata";
+  Options options("wake", "Go on with suspended sessions, in the background.");
+  options.value("--verify", verify, "metadata, or full: the memory pages too");
+  std::vector<std::string> ids = context.parse(options);
+  if (ids.empty()) throw UsageError("wake: ID is missing");
+  return for_each_id(context, ids, [&](const std::string& id) {
+    Found found = find_session(context, id);
+    if (!found.state.ended) return;  // as it is wanted
+    if (found.state.suspended.empty()) throw std::runtime_error(fmt::format("session {} has ended ({}): it is not suspended", id, found.state.result));
+    if (!found.entry.try_lock()) throw std::runtime_error(fmt::format("session {} is being woken or removed by somebody else", id));
+    Revival how;
+    how.snapshot = found.state.suspended;
+    how.id = id;
+    how.rm = found.state.remove;
+    how.detach = true;
+    how.output = "raw";
+    how.verify = read_verify(verify);
+    how.wakes = &found.entry;
+    if (int code = revive(context, how)) throw std::runtime_error(fmt::format("session {} stays suspended (status {})", id, code));
+  });
+}
+
+bool wake_if_suspended(Context& context, const session::State& state) {
+  if (state.suspended.empty()) return false;
+  std::string root = context.directories().run, criu = criu_program(context.globals);
+  isolate::sys::Child child = isolate::sys::clone_process(0);
+  if (child.pid() == 0) {
+    ::dup2(2, 1);  // its id is of no interest
+    ::execl("/proc/self/exe", "runner", "--root", root.c_str(), "--criu", criu.c_str(), "wake", state.id.c_str(), nullptr);
+    ::_exit(127);
+  }
+  if (child.wait() != isolate::sys::Exit{}) throw std::runtime_error(fmt::format("session {} is suspended and could not be woken", state.id));
+  return true;
+}
+
+}  // namespace runner::cli
