@@ -47,7 +47,11 @@ int revive(Context& context, const Revival& how) {
   flags.cidfile.clear();
   std::vector<std::string> arguments = manifest.config;
   Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.wakes};
-  return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
+  try {
+    return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
+  } catch (const UsageError& error) {
+    throw std::runtime_error(fmt::format("snapshot {} cannot go on under the policy of today: {}", how.snapshot, error.what()));
+  }
 }
 
 namespace {

@@ -218,7 +218,12 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   std::string rootfs, data_path = context.directories().session_data(id);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
-  if (origin) snapshot::put_layers(plan.sandbox, *origin->snapshot, origin->wakes != nullptr);
+  std::string bad_layer;
+  if (origin) try {
+      snapshot::put_layers(plan.sandbox, *origin->snapshot, origin->wakes != nullptr);
+    } catch (const snapshot::BadSnapshot& bad) {
+      bad_layer = fmt::format("{}: {}", bad.file(), bad.why());  // said where all refusals are
+    }
 
   if (plan.sleep_ms && (!context.cgroups().writable || context.cgroups().v2.empty()))
     throw std::runtime_error("--sleep-after: a session is frozen by a cgroup of version 2, and this user can make none on this host");
@@ -293,6 +298,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   std::string used_up;  // a snapshot that was this suspension's, and nothing else
   if (origin)
     request.restore = [&] {
+      if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer);
       snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify};
       for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
@@ -346,7 +352,8 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   state.exit_code = verdict.exit_code;
   state.finished = session::rfc3339_now();
   session::leave_last_words(entry, state);
-  if (!flags.rm || !state.suspended.empty()) {
+  bool removed = (flags.rm || (origin && verdict.never_began)) && state.suspended.empty();  // it goes on, or there is none
+  if (!removed) {
     forget.kept = true;
     data.keep();
     // Who reads that it has ended may remove it, and use its name again: nothing of ours may touch those folders from then on.

@@ -24,6 +24,7 @@ struct Verb {
 
 constexpr Verb kVerbs[] = {
     {"create", snapshot_create, "capture a running session: its processes, terminals and files"},
+    {"check", snapshot_check, "tell what a snapshot of a session would keep, close or fail at; nothing is stopped"},
     {"ls", snapshot_ls, "list them: a table on a terminal, else JSON lines"},
     {"show", snapshot_show, "print all that is known of one, as JSON"},
     {"verify", snapshot_verify, "check every file; with --full the memory pages too"},

@@ -5,6 +5,7 @@
 
 namespace runner::cli {
 
+int snapshot_check(Context& context);
 int snapshot_create(Context& context);
 int snapshot_export(Context& context);
 int snapshot_import(Context& context);

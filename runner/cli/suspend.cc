@@ -43,7 +43,14 @@ int wake_main(Context& context) {
     Found found = find_session(context, id);
     if (!found.state.ended) return;  // as it is wanted
     if (found.state.suspended.empty()) throw std::runtime_error(fmt::format("session {} has ended ({}): it is not suspended", id, found.state.result));
-    if (!found.entry.try_lock()) throw std::runtime_error(fmt::format("session {} is being woken or removed by somebody else", id));
+    // Its last supervisor may be about to let go; or another wake is under way, which holds the lock as long as the session runs.
+    for (std::int64_t deadline = now_ms() + 60'000; !found.entry.try_lock(); ::usleep(1000)) {
+      if (now_ms() > deadline) throw std::runtime_error(fmt::format("session {} is held by another command", id));
+      found = find_session(context, id);
+      if (!found.state.ended) return;
+    }
+    found.state = found.entry.read_state();
+    if (found.state.suspended.empty()) return;  // woken meanwhile, and ended since
     Revival how;
     how.snapshot = found.state.suspended;
     how.id = id;

@@ -108,8 +108,6 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   if (!found) throw std::runtime_error(fmt::format("cannot restore from {}: there is no such folder", options.images));
   Fd images = open_file(options.images, O_RDONLY | O_DIRECTORY);
   json record = read_record(images.get(), options.images);
-  check_files(images.get(), options.images, record);
-  check_host(options.images, record);
   if (plan.makes(NamespaceKind::User)) refuse(options.images, "its bundle has a user namespace now, which it was not taken in");
   bool network = record.at("network");
   if (network != has_network(plan))
@@ -163,6 +161,10 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket); };
   isolate::Restorer restorer = isolate::start_restorer(plan, restorer_options);
   theirs.close();
+  // While it lays out the root. Nothing of the images is read before.
+  check_host(options.images, record);
+  check_files(images.get(), options.images, record);
+  options.meanwhile();
   restorer.ready();
 
   Fd terminal;

@@ -18,6 +18,8 @@
 #include "isolate/sys/file.h"
 #include "isolate/sys/mount.h"
 #include "isolate/sys/socket.h"
+#include "runner/snapshot/fits.h"
+#include "runner/snapshot/identity.h"
 #include "runner/snapshot/images.h"
 #include "runner/snapshot/mounts.h"
 #include "runner/snapshot/swrk.h"
@@ -106,6 +108,13 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
     ~Readable() { ::umask(before); }
   } readable;
   json record = json::parse(snapshot.manifest().session);
+  auto refuse = [&](const std::string& why) { return supervise::Refused(snapshot.name(), why); };
+  try {
+    check_fits(snapshot.manifest(), setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
+  } catch (const Unfit& unfit) {
+    throw refuse(unfit.what());
+  }
+  phases.end("fits");
   Fd run = make_run(directories, setting.criu);
   for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
   Fd images = open_folder(run.get(), "images"), work = open_folder(run.get(), "work");
@@ -125,7 +134,11 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   theirs.close();
   phases.end("prepare");
   // While it lays out the root and starts CRIU.
-  snapshot.take_verified(images.get(), "../store", setting.verify);
+  try {
+    snapshot.take_verified(images.get(), "../store", setting.verify);
+  } catch (const BadSnapshot& bad) {
+    throw refuse(fmt::format("{}: {}", bad.file(), bad.why()));
+  }
   set_id_map(images.get(), setting.plan.ids);
   phases.end("verify");
   restorer.ready();
@@ -139,10 +152,24 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   criu.empty_namespaces = CLONE_NEWNET;
   criu.tcp_established = true;
   criu.link_remap = true;
-  pid_t pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
-    if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
-    phases.end(when.c_str());
-  });
+  pid_t pid = 0;
+  std::string unfit;
+  try {
+    pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
+      if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
+      phases.end(when.c_str());
+      if (when == "pre-resume") try {
+          check_identity(setting.plan, root, restorer.child().pid(), restorer.cgroup().processes());
+          phases.end("identity");
+        } catch (const Unfit& error) {
+          unfit = error.what();
+          throw;
+        }
+    });
+  } catch (...) {
+    if (!unfit.empty()) throw refuse(unfit);
+    throw;
+  }
   Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
   Child root(pid, std::move(pidfd));
   Fd control = supervise::take_descriptor(root.pidfd(), record.at("far"));

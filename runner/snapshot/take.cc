@@ -17,6 +17,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/snapshot/hazards.h"
 #include "runner/snapshot/layers.h"
 #include "runner/snapshot/mounts.h"
 #include "runner/snapshot/store.h"
@@ -76,8 +77,9 @@ std::vector<Mapped> mapped_files(const std::vector<pid_t>& pids) {
     for (std::string line; std::getline(maps, line);) {
       std::size_t path = line.find('/');
       if (path == std::string::npos || line.find(" r-xp ") == std::string::npos || !seen.insert(line.substr(path)).second) continue;
-      // The link is the file itself, whatever its name means by now.
-      Fd file(::open(fmt::format("/proc/{}/map_files/{}", pid, line.substr(0, line.find(' '))).c_str(), O_RDONLY | O_CLOEXEC));
+      // The link is the file itself, whatever its name means by now. Its own has no leading zeros.
+      std::uint64_t from = std::stoull(line, nullptr, 16), to = std::stoull(line.substr(line.find('-') + 1), nullptr, 16);
+      Fd file(::open(fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, from, to).c_str(), O_RDONLY | O_CLOEXEC));
       if (file) all.push_back(describe_mapped(file.get(), line.substr(path)));
     }
   }
@@ -131,6 +133,14 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   criu.tcp_established = true;
   criu.link_remap = true;
   criu.ghost_limit = 1u << 30;
+  auto explain = [&](const std::string& why) {
+    std::string text = why;
+    for (const Hazard& each : find_hazards(group.processes()))
+      if (each.effect == Hazard::Effect::Fails)
+        text += fmt::format("; process {} ({}) has {}{}: {}", each.pid, each.process, each.what, each.fd < 0 ? "" : fmt::format(" (descriptor {})", each.fd), each.remedy);
+    return std::runtime_error(text);
+  };
+  try {
   dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
     if (when != "post-dump") return;
     std::uint64_t start = now_ms();
@@ -141,6 +151,9 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
     manifest.mapped = mapped_files(group.processes());
     if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
   });
+  } catch (const std::exception& error) {
+    throw explain(error.what());
+  }
   taken.frozen_ms = now_ms() - parked_at;
   if (!options.suspend) parked.wake();
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "isolate/init/protocol.h"
+#include "isolate/seccomp.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
@@ -30,7 +31,20 @@ std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, 
   const isolate::Plan& plan = request.plan;
   return json{{"pid", sandbox.child().pid()}, {"far", *calls.parked()}, {"cgroup", plan.cgroup.path},
               {"first_id", plan.ids.uids.front().outside}, {"upper", plan.root.overlay->upper}, {"hostname", plan.hostname},
-              {"arguments", request.arguments}, {"policy", request.policy}, {"from", request.from}, {"calls", json::parse(calls.save())}}.dump();
+              {"arguments", request.arguments}, {"policy", request.policy}, {"from", request.from}, {"filters", describe_filters(plan, request.filter_cache)}, {"uid", plan.process.uid},
+              {"gid", plan.process.gid}, {"calls", json::parse(calls.save())}}.dump();
+}
+
+std::string describe_filters(const isolate::Plan& plan, const std::string& cache) {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a: it is signed with all else
+  std::size_t count = 0;
+  for (const isolate::SeccompRules& rules : plan.seccomp) {
+    isolate::Filter filter = isolate::make_filter(rules, cache);
+    auto* bytes = reinterpret_cast<const unsigned char*>(filter.program.data());
+    for (std::size_t i = 0; i < filter.program.size() * sizeof(sock_filter); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    ++count;
+  }
+  return fmt::format("{}-{:016x}", count, hash);
 }
 
 void send_record(int client, const std::string& record) {

@@ -14,6 +14,8 @@ struct Request;
 
 /// Lets PID 1 park, and says all that a restore needs of it. Throws when PID 1 ends instead.
 std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request);
+/// The seccomp filters of a plan, in one word that changes with them.
+std::string describe_filters(const isolate::Plan& plan, const std::string& cache);
 void send_record(int client, const std::string& record);
 
 enum class Parking { GoesOn, Suspended };

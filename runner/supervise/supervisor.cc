@@ -65,6 +65,9 @@ class Supervisor {
       return end(sandbox);
     } catch (const isolate::SetupError& error) {
       return fail_setup(error.failure());
+    } catch (const Refused& refused) {
+      events_.write(events::RestoreRefused{refused.snapshot(), refused.what()});
+      return fail_setup({isolate::Stage::Start, 0, {}, fmt::format("snapshot {} was refused: {}", refused.snapshot(), refused.what()), {}});
     } catch (const std::exception& error) {
       return fail_setup(isolate::describe(isolate::Stage::Start, error));
     }
@@ -421,6 +424,7 @@ class Supervisor {
   Verdict fail_setup(const isolate::SetupFailure& f) {
     sleep_.reset();
     Verdict verdict;
+    verdict.never_began = true;
     bool program = f.stage == isolate::Stage::Exec || f.cause.rfind("exec: ", 0) == 0;
     verdict.exit_code = !program ? 125 : f.code == ENOENT ? 127 : 126;
     verdict.reason = f.cause + (f.hint.empty() ? "" : "; " + f.hint);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,16 @@ struct Restored {
   isolate::sys::Fd control;         // to its runner-init, which has parked
   std::string record;               // what the first supervisor said of it: Parked, in control.h
   events::SessionRestored event;
+};
+
+/// A snapshot is not one to go on from: its bytes, this host or what is decided today do not fit. Nothing of it has run.
+class Refused : public std::runtime_error {
+ public:
+  Refused(std::string snapshot, const std::string& reason) : std::runtime_error(reason), snapshot_(std::move(snapshot)) {}
+  const std::string& snapshot() const { return snapshot_; }
+
+ private:
+  std::string snapshot_;
 };
 
 struct Request {

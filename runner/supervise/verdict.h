@@ -29,6 +29,7 @@ struct Verdict {
   std::optional<events::Evidence> evidence;
   std::vector<std::string> notes;  // what a person should know besides: limits that were met, or are not in force
   std::string summary;             // time and memory used
+  bool never_began = false;        // it could not be set up
   std::string suspended;           // Ending::suspended: then nothing has ended
 };
 
