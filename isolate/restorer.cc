@@ -97,6 +97,7 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   // A place for the devpts that CRIU mounts: /dev cannot be written to once it is filled.
   for (const Mount& mount : plan.mounts)
     if (of_namespace(mount, plan)) make_below(handles.root.get(), clean_path(mount.to), Make::Directory, Links::Refuse);
+  if (plan.process.terminal && !plan.init) make_below(handles.root.get(), "/dev/console", Make::File, Links::Refuse);  // CRIU mounts it
   fill_dev(handles.root.get(), plan, -1);
   ::setfsuid(0), ::setfsgid(0);
   attach_flat(handles.root.get(), plan);

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <sstream>
 #include <stdexcept>
 
 #include "runner/cli/checkpoint.h"
@@ -31,8 +33,23 @@ void CriuWords::check() const {
   if (!empty_ns.empty() && empty_ns != "network") throw UsageError(fmt::format("--empty-ns: only network can be empty, not '{}'", empty_ns));
 }
 
+namespace {
+
+// Before anything is stopped or made. As execvp(3) would find it.
+std::string found_criu(const Globals& globals) {
+  std::string program = criu_program(globals);
+  if (program.find('/') != std::string::npos && ::access(program.c_str(), X_OK) == 0) return program;
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(program.find('/') == std::string::npos && path ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (::access((folder + "/" + program).c_str(), X_OK) == 0) return program;
+  throw std::runtime_error(fmt::format("there is no CRIU at {}: scripts/setup provides one, and --criu or RUNNER_CRIU names another", program));
+}
+
+}  // namespace
+
 void CriuWords::give(snapshot::CriuFlags& flags, const Context& context, const std::string& own_work) const {
-  flags.criu = criu_program(context.globals);
+  flags.criu = found_criu(context.globals);
   flags.images = images.empty() ? "checkpoint" : images;
   flags.work = work.empty() ? own_work : work;
   flags.tcp_established = tcp_established;

@@ -49,8 +49,8 @@ int restore_container(Context& context) {
   std::optional<isolate::Sandbox> sandbox;
   try {
     entry.write_state(state);
-    write_process(context, entry, container.plan);
     snapshot::RestoreOptions restore;
+    restore.meanwhile = [&] { write_process(context, entry, container.plan); };
     words.give(restore, context, entry.file("criu.work"));
     restore.fresh_network = !words.empty_ns.empty();
     restore.hook_state = [&](const char* status, pid_t pid) { return state_json(state, status, pid); };

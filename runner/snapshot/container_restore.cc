@@ -96,9 +96,6 @@ bool has_network(const isolate::Plan& plan) {
   return false;
 }
 
-// Above the standard descriptors, and open in CRIU.
-void inherit(const Fd& fd) { check(::fcntl(fd.get(), F_SETFD, 0), "hand a descriptor to CRIU"); }
-
 }  // namespace
 
 isolate::Sandbox restore_container(const session::Directories& directories, const isolate::CgroupHost& cgroups, const isolate::Plan& plan,
@@ -111,8 +108,6 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   if (!found) throw std::runtime_error(fmt::format("cannot restore from {}: there is no such folder", options.images));
   Fd images = open_file(options.images, O_RDONLY | O_DIRECTORY);
   json record = read_record(images.get(), options.images);
-  check_files(images.get(), options.images, record);
-  check_host(options.images, record);
   if (plan.makes(NamespaceKind::User)) refuse(options.images, "its bundle has a user namespace now, which it was not taken in");
   bool network = record.at("network");
   if (network != has_network(plan))
@@ -137,11 +132,15 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   criu.ext_masters = true;
   if (const char* level = std::getenv("RUNNER_CRIU_LOG")) criu.log_level = std::atoi(level);
   std::vector<std::string> keys = record.at("stdio");
+  Fd stdio[3];
   for (int fd = 0; fd < 3; ++fd) {
     const std::string& key = keys.at(static_cast<std::size_t>(fd));
     bool seen = false;
     for (const auto& each : criu.inherit) seen = seen || each.first == key;
-    if (!key.empty() && !seen) criu.inherit.push_back({key, fd});
+    if (key.empty() || seen) continue;
+    // Not 0 itself: CRIU closes that one with --shell-job.
+    stdio[fd] = Fd(check(::fcntl(fd, F_DUPFD, 3), "keep standard descriptor {}", fd));
+    criu.inherit.push_back({key, stdio[fd].get()});
   }
   Fd run = make_run(directories, options.criu);
   for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
@@ -150,16 +149,22 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   restorer_options.run = run.get();
   auto [ours, theirs] = socket_pair();
   restorer_options.keep = {theirs.get()};
+  for (const Fd& fd : stdio)
+    if (fd) restorer_options.keep.push_back(fd.get());
   Fd net;
   if (network) {
     net = network_for(plan, options.fresh_network);
-    inherit(net);
+    check(::fcntl(net.get(), F_SETFD, 0), "hand a network namespace to CRIU");
     criu.inherit.push_back({kNetworkKey, net.get()});
     restorer_options.keep.push_back(net.get());
   }
   restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket); };
   isolate::Restorer restorer = isolate::start_restorer(plan, restorer_options);
   theirs.close();
+  // While it lays out the root. Nothing of the images is read before.
+  check_host(options.images, record);
+  check_files(images.get(), options.images, record);
+  options.meanwhile();
   restorer.ready();
 
   Fd terminal;

@@ -182,6 +182,8 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
       if (response->success && refused.empty()) return response->restore ? response->restore->pid : 0;
       std::string why = !refused.empty() ? refused : first_error(options.work, options.log);
       if (why.empty()) why = response->cr_errmsg && *response->cr_errmsg ? response->cr_errmsg : error_text(response->cr_errno);
+      // Since 6.16 SO_PASSCRED can be asked of UNIX sockets only, which older CRIUs do not know.
+      if (why.find("Can't get 1:16 opt") != std::string::npos) why += " (an internet socket is open: on Linux 6.16 and later that needs CRIU 4.2)";
       throw std::runtime_error(fmt::format("criu cannot {} the processes: {}", what, why));
     }
     CriuReq answer = CRIU_REQ__INIT;
