@@ -54,14 +54,17 @@ struct Piped {
   }
 };
 
-void wait_for(pid_t pid, const Args& argv) {
+bool succeeds(pid_t pid) {
   int status = 0;
   ::waitpid(pid, &status, 0);
-  if (status != 0) {
-    std::string command;
-    for (const std::string& word : argv) command += word + " ";
-    give_up("this failed: " + command);
-  }
+  return status == 0;
+}
+
+void wait_for(pid_t pid, const Args& argv) {
+  if (succeeds(pid)) return;
+  std::string command;
+  for (const std::string& word : argv) command += word + " ";
+  give_up("this failed: " + command);
 }
 
 void run(const Args& argv) {
@@ -86,7 +89,9 @@ struct Runtime {
     Args start = command({"run", "-d", "-b", bundle, id});
     wait_for(pipes.start(start), start);
     pipes.ask(), pipes.answer();
-    run(command({"checkpoint", "--image-path", bundle + "/images-" + id, "--work-path", bundle + "/work-" + id, id}));
+    Args dump = command({"checkpoint", "--leave-running", "--image-path", bundle + "/images-" + id, "--work-path", bundle + "/work-" + id, id});
+    for (int tries = 0; !succeeds(Piped().start(dump)); ++tries)  // runc 1.1 says "type NOTIFY errno 0" now and then
+      if (tries == 5) give_up("no checkpoint by " + name);
     run(command({"delete", "-f", id}));
   }
   void restore() {
