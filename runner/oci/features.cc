@@ -59,7 +59,7 @@ std::string features_json() {
       {"hooks", hook_names()},
       {"mountOptions", mount_option_names()},
       {"linux", linux},
-      {"annotations", {{"org.opencontainers.runc.checkpoint.enabled", "false"}}},
+      {"annotations", {{"org.opencontainers.runc.checkpoint.enabled", "true"}}},
       // By prefix: all annotations of our own change what a container may do.
       {"potentiallyUnsafeConfigAnnotations", Json::array({kAnnotationPrefix})},
   };

@@ -26,12 +26,12 @@ using Clock = std::chrono::steady_clock;
 
 // A program with its stdio: what we write it reads, and so on.
 struct Piped {
-  int to[2], from[2];
+  int to[2], from[2], errors[2];  // all pipes: runc cannot restore a container that has a file of the host
   Piped() {
-    if (::pipe2(to, O_CLOEXEC) == -1 || ::pipe2(from, O_CLOEXEC) == -1) give_up("cannot make a pipe");
+    if (::pipe2(to, O_CLOEXEC) == -1 || ::pipe2(from, O_CLOEXEC) == -1 || ::pipe2(errors, O_CLOEXEC | O_NONBLOCK) == -1) give_up("cannot make a pipe");
   }
   ~Piped() {
-    for (int fd : {to[0], to[1], from[0], from[1]}) ::close(fd);
+    for (int fd : {to[0], to[1], from[0], from[1], errors[0], errors[1]}) ::close(fd);
   }
   pid_t start(const Args& argv) {
     std::vector<char*> words;
@@ -41,6 +41,7 @@ struct Piped {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, to[0], 0);
     posix_spawn_file_actions_adddup2(&actions, from[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, errors[1], 2);
     pid_t pid;
     if (posix_spawnp(&pid, words[0], &actions, nullptr, words.data(), environ) != 0) give_up("cannot start " + argv[0]);
     posix_spawn_file_actions_destroy(&actions);
@@ -54,19 +55,20 @@ struct Piped {
   }
 };
 
-void wait_for(pid_t pid, const Args& argv) {
+void wait_for(Piped& pipes, pid_t pid, const Args& argv) {
   int status = 0;
   ::waitpid(pid, &status, 0);
-  if (status != 0) {
-    std::string command;
-    for (const std::string& word : argv) command += word + " ";
-    give_up("this failed: " + command);
-  }
+  if (status == 0) return;
+  std::string command;
+  for (const std::string& word : argv) command += word + " ";
+  char text[4096];
+  ssize_t size = ::read(pipes.errors[0], text, sizeof text);
+  give_up("this failed: " + command + "\n" + std::string(text, size > 0 ? static_cast<std::size_t>(size) : 0));
 }
 
 void run(const Args& argv) {
   Piped pipes;
-  wait_for(pipes.start(argv), argv);
+  wait_for(pipes, pipes.start(argv), argv);
 }
 
 struct Runtime {
@@ -84,9 +86,9 @@ struct Runtime {
   void prepare() {
     Piped pipes;
     Args start = command({"run", "-d", "-b", bundle, id});
-    wait_for(pipes.start(start), start);
+    wait_for(pipes, pipes.start(start), start);
     pipes.ask(), pipes.answer();
-    run(command({"checkpoint", "--image-path", bundle + "/images-" + id, "--work-path", bundle + "/work-" + id, id}));
+    run(command({"checkpoint", "--leave-running", "--image-path", bundle + "/images-" + id, "--work-path", bundle + "/work-" + id, id}));
     run(command({"delete", "-f", id}));
   }
   void restore() {
@@ -97,13 +99,10 @@ struct Runtime {
     pid_t pid = pipes.start(argv);
     pipes.answer();
     times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - began).count());
-    wait_for(pid, argv);
+    wait_for(pipes, pid, argv);
     run(command({"delete", "-f", id}));
   }
-  double median() {
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-  }
+  double median() const { return times[times.size() / 2]; }  // sorted by then
 };
 
 }  // namespace
@@ -118,6 +117,7 @@ int main(int argc, char** argv) {
   ours.prepare();
   runc.prepare();
   for (int i = 0; i < rounds; ++i) ours.restore(), runc.restore();
+  for (Runtime* each : {&ours, &runc}) std::sort(each->times.begin(), each->times.end());
   for (Runtime* each : {&ours, &runc})
     std::printf("%-14s median %7.2f ms   least %7.2f ms   of %zu\n", each == &ours ? "runner restore" : "runc restore", each->median(), each->times.front(), each->times.size());
   std::printf("runc takes %.1f times as long\n", runc.median() / ours.median());

@@ -370,5 +370,5 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
   CHECK(features["linux"]["capabilities"].size() == static_cast<std::size_t>(isolate::last_capability()) + 1);
   CHECK(features["linux"]["capabilities"][kSysAdmin] == "CAP_SYS_ADMIN");
   CHECK(features["linux"]["cgroup"]["systemd"] == false);
-  CHECK(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "false");
+  CHECK(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true");
 }
