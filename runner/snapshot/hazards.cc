@@ -162,17 +162,8 @@ class Look {
       return tell(fd, "a TCP connection whose other end is outside", Effect::Closed, "the restored session finds it closed: connect again");
     }
     if (sockets_->is_unix(inode)) return;
-    // Not of this namespace: somebody outside has handed it in.
-    if (now_.pid != 1 && !sockets_->is_unix(inode)) {
-      if (other_protocol(inode)) return;
-      tell(fd, "a socket of another namespace", Effect::Fails, "close it: its other end is not in the session");
-    }
-  }
-  bool other_protocol(std::uint64_t inode) const {
-    std::string needle = fmt::format(" {} ", inode);
-    for (const char* file : {"tcp", "tcp6", "udp", "udp6", "raw", "raw6", "netlink", "packet", "udplite"})
-      if (find_file(fmt::format("/proc/{}/net/{}", pids_.front(), file)).value_or("").find(needle) != std::string::npos) return true;
-    return !find_file(fmt::format("/proc/{}/net/netlink", pids_.front()));
+    if (now_.pid == 1) return;  // its control socket is changed for another one before the dump
+    if (host_.is_unix(inode) || host_.tcp(inode)) tell(fd, "a socket of the host's", Effect::Fails, "close it: its other end is not in the session");
   }
 
   void look_at_device(int fd, const std::string& link, const struct stat& info) {
@@ -185,6 +176,7 @@ class Look {
   }
 
   const std::vector<pid_t>& pids_;
+  Sockets host_{::getpid()};
   std::optional<Sockets> sockets_;
   std::set<std::uint64_t> inside_;
   std::string user_;
