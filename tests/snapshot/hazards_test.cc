@@ -54,7 +54,7 @@ TEST_SUITE("snapshot hazards") {
   TEST_CASE("a message queue is named, and the session that has it goes on when the snapshot fails") {
     SKIP_UNLESS(is_root() && have("python3"), "root and /usr/bin/python3");
     Folder folder;
-    folder.write("lax.yaml", "version: 1\nextends: default\nseccomp: {profile: []}\n");
+    folder.write("lax.yaml", "version: 1\nextends: default\nseccomp: {profile: []}\nrlimits: {msgqueue: 819200}\n");
     Twins twins({"python3", "-u", "-c",
                  "import ctypes, os, time\nrt=ctypes.CDLL(None, use_errno=True)\nq=rt.mq_open(b'/queue', os.O_CREAT|os.O_RDWR, 0o600, None)\n"
                  "print('ready' if q >= 0 else f'none {ctypes.get_errno()}')\nwhile True: time.sleep(0.1)"},
