@@ -3,7 +3,6 @@ same numbers. Put this folder on PYTHONPATH. `random` and `numpy.random` are see
 that is looked at before each call of `random`, which costs a microsecond. A program that seeds for itself is seeded anew as well.
 os.urandom(), `secrets` and uuid4() are the kernel's, and differ anyway. For generators of its own a program asks changed()."""
 import functools
-import importlib.abc
 import importlib.machinery
 import os
 import sys
@@ -55,7 +54,14 @@ def _checked(function):
     return call
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+def _wrap(module):
+    for each in getattr(module, "__all__", []):
+        value = getattr(module, each, None)
+        if callable(value) and not isinstance(value, type):
+            setattr(module, each, _checked(value))
+
+
+class _Finder:
     def find_spec(self, name, path, target=None):
         if name not in ("random", "numpy.random"):
             return None
@@ -66,14 +72,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            for each in getattr(module, "__all__", []):
-                value = getattr(module, each, None)
-                if callable(value) and not isinstance(value, type):
-                    setattr(module, each, _checked(value))
+            _wrap(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
 if _path:
+    for _name in ("random", "numpy.random"):
+        if _name in sys.modules:
+            _wrap(sys.modules[_name])
     sys.meta_path.insert(0, _Finder())

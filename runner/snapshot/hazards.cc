@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <map>
@@ -19,6 +20,10 @@ using namespace isolate::sys;
 using Effect = Hazard::Effect;
 
 namespace {
+
+#ifndef MQUEUE_MAGIC
+#define MQUEUE_MAGIC 0x19800202
+#endif
 
 constexpr std::uint64_t kLargeDeleted = 1u << 30;  // take.cc: ghost_limit
 
@@ -142,18 +147,15 @@ class Look {
       bool large = static_cast<std::uint64_t>(info.st_blocks) * 512 > kLargeDeleted;
       tell(fd, fmt::format("a deleted file of {} MiB", info.st_blocks >> 11), large ? Effect::Fails : Effect::Kept, large ? "close it, or give it a name: up to 1 GiB is copied" : "");
     }
-    if (details.find("QSIZE:") != std::string::npos || (S_ISREG(info.st_mode) && is_queue(pid, details)))
+    if (S_ISREG(info.st_mode) && is_queue(path))
       tell(fd, "a POSIX message queue", Effect::Fails, "close and unlink it: use a pipe or a local socket");
     if (details.find("\nlock:") != std::string::npos) tell(fd, "a file lock", Effect::Kept, "");
   }
 
-  // The mount that a descriptor is of: mnt_id in fdinfo.
-  static bool is_queue(pid_t pid, const std::string& details) {
-    std::istringstream lines(find_file(fmt::format("/proc/{}/mountinfo", pid)).value_or(""));
-    std::string id = field(details, "mnt_id:");
-    for (std::string line; std::getline(lines, line);)
-      if (line.starts_with(id + " ")) return line.find(" - mqueue ") != std::string::npos;
-    return false;
+  // Of a file system that is mounted nowhere.
+  static bool is_queue(const std::string& path) {
+    struct statfs system;
+    return ::statfs(path.c_str(), &system) == 0 && system.f_type == MQUEUE_MAGIC;
   }
 
   void look_at_socket(int fd, std::uint64_t inode) {
@@ -162,17 +164,8 @@ class Look {
       return tell(fd, "a TCP connection whose other end is outside", Effect::Closed, "the restored session finds it closed: connect again");
     }
     if (sockets_->is_unix(inode)) return;
-    // Not of this namespace: somebody outside has handed it in.
-    if (now_.pid != 1 && !sockets_->is_unix(inode)) {
-      if (other_protocol(inode)) return;
-      tell(fd, "a socket of another namespace", Effect::Fails, "close it: its other end is not in the session");
-    }
-  }
-  bool other_protocol(std::uint64_t inode) const {
-    std::string needle = fmt::format(" {} ", inode);
-    for (const char* file : {"tcp", "tcp6", "udp", "udp6", "raw", "raw6", "netlink", "packet", "udplite"})
-      if (find_file(fmt::format("/proc/{}/net/{}", pids_.front(), file)).value_or("").find(needle) != std::string::npos) return true;
-    return !find_file(fmt::format("/proc/{}/net/netlink", pids_.front()));
+    if (now_.pid == 1) return;  // its control socket is changed for another one before the dump
+    if (host_.is_unix(inode) || host_.tcp(inode)) tell(fd, "a socket of the host's", Effect::Fails, "close it: its other end is not in the session");
   }
 
   void look_at_device(int fd, const std::string& link, const struct stat& info) {
@@ -185,6 +178,7 @@ class Look {
   }
 
   const std::vector<pid_t>& pids_;
+  Sockets host_{::getpid()};
   std::optional<Sockets> sockets_;
   std::set<std::uint64_t> inside_;
   std::string user_;

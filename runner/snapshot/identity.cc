@@ -105,9 +105,9 @@ void check_identity(const isolate::Plan& plan, pid_t root, pid_t restorer, const
   std::set<pid_t> strangers(group.begin(), group.end());
   for (pid_t pid : others) strangers.erase(pid);
   for (pid_t pid : tree) {
-    // A zombie is in a group, and has nothing else.
-    if (!strangers.erase(pid)) throw Unfit(fmt::format("process {} came back outside of its session's cgroup", pid));
-    if (Status(pid, pid).line("State").find('Z') != std::string::npos) continue;
+    bool member = strangers.erase(pid);
+    if (Status(pid, pid).line("State").find('Z') != std::string::npos) continue;  // in no group, and nothing that could run
+    if (!member) throw Unfit(fmt::format("process {} came back outside of its session's cgroup", pid));
     for (const auto& [name, ours] : host) {
       std::uint64_t its = inode(fmt::format("/proc/{}/ns/{}", pid, name));
       if (its == 0 || its == ours) throw Unfit(fmt::format("process {} came back in the host's {} namespace", pid, name));

@@ -141,16 +141,16 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
     return std::runtime_error(text);
   };
   try {
-  dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
-    if (when != "post-dump") return;
-    std::uint64_t start = now_ms();
-    CopiedLayer copied;
-    if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
-    taken.layer_bytes = copied.bytes;
-    taken.layer_ms = now_ms() - start;
-    manifest.mapped = mapped_files(group.processes());
-    if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
-  });
+    dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
+      if (when != "post-dump") return;
+      std::uint64_t start = now_ms();
+      CopiedLayer copied;
+      if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
+      taken.layer_bytes = copied.bytes;
+      taken.layer_ms = now_ms() - start;
+      manifest.mapped = mapped_files(group.processes());
+      if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
+    });
   } catch (const std::exception& error) {
     throw explain(error.what());
   }

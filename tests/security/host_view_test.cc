@@ -65,7 +65,7 @@ TEST_SUITE("host view") {
     std::vector<std::string> names;
     for (const std::string& line : lines_with(inside({}, {"env"}, how).ran.out, "env="))
       names.push_back(line.substr(4, line.find('=', 4) - 4));
-    CHECK(names == Args{"PATH", "HOME", "HOSTNAME", "LANG", "TRACEPARENT"});
+    CHECK(names == Args{"PATH", "HOME", "HOSTNAME", "LANG", "RUNNER_EPOCH_FILE", "TRACEPARENT"});
     CHECK(outside({"env"}, how).ran.out.find(Canary::kSecret) != std::string::npos);
   }
 

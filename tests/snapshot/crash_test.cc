@@ -24,12 +24,16 @@ bool whole_or_none(const Shot& shot) {
 // A few MB, so that there is a middle.
 const Args kWork{"sh", "-c", "x=$(head -c 8000000 /dev/zero | tr '\\0' x); while :; do echo tick; sleep 0.1; done"};
 
+struct Working : Twins {
+  Working() : Twins(kWork) { REQUIRE(runner({"wait", "--line", "tick", one.id}).code == 0); }
+};
+
 }  // namespace
 
 TEST_SUITE("snapshot crash") {
   TEST_CASE("a killed `snapshot create` leaves the session running, and a whole snapshot or none") {
     SKIP_UNLESS(is_root(), "root");
-    Twins twins(kWork);
+    Working twins;
     std::mt19937 random(7);
     for (int i = 0; i < 12; ++i) {
       Shot shot;
@@ -52,7 +56,7 @@ TEST_SUITE("snapshot crash") {
 
   TEST_CASE("a killed restore leaves nothing behind the next command") {
     SKIP_UNLESS(is_root(), "root");
-    Twins twins(kWork);
+    Working twins;
     REQUIRE(twins.snapshot().code == 0);
     std::mt19937 random(8);
     for (int i = 0; i < 10; ++i) {
@@ -71,7 +75,7 @@ TEST_SUITE("snapshot crash") {
 
   TEST_CASE("a full disk fails the snapshot, and only that") {
     SKIP_UNLESS(is_root(), "root");
-    Twins twins(kWork);
+    Working twins;
     std::string store = data_dir() + "/snapshots";
     ::mkdir(store.c_str(), 0700);
     REQUIRE(::mount("tmpfs", store.c_str(), "tmpfs", 0, "size=3m,mode=700") == 0);
@@ -85,7 +89,7 @@ TEST_SUITE("snapshot crash") {
 
   TEST_CASE("two snapshots at once, and a session that ends in the middle of one") {
     SKIP_UNLESS(is_root(), "root");
-    Twins twins(kWork);
+    Working twins;
     Shot next, last;
     Live first(runner_argv({"snapshot", "create", "--leave-running", "--name", twins.shot.name, twins.one.id}));
     Live second(runner_argv({"snapshot", "create", "--leave-running", "--name", next.name, twins.one.id}));
@@ -105,7 +109,7 @@ TEST_SUITE("snapshot crash") {
 
   TEST_CASE("a CRIU that hangs is ended after its time, and the session goes on") {
     SKIP_UNLESS(is_root(), "root");
-    Twins twins(kWork);
+    Working twins;
     Live taking(runner_argv({"snapshot", "create", "--leave-running", "--name", twins.shot.name, twins.one.id}), {.env = {{"RUNNER_CRIU_TIMEOUT", "2"}}});
     REQUIRE(eventually([&] {
       for (pid_t pid : processes_with("swrk")) {

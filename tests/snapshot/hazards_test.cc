@@ -51,6 +51,44 @@ TEST_SUITE("snapshot hazards") {
     CHECK(hazard(events_of(ran.out), "other end is outside")["effect"] == "closed");
   }
 
+  TEST_CASE("a message queue is named, and the session that has it goes on when the snapshot fails") {
+    SKIP_UNLESS(is_root() && have("python3"), "root and /usr/bin/python3");
+    Folder folder;
+    folder.write("lax.yaml", "version: 1\nextends: default\nseccomp: {profile: []}\nrlimits: {msgqueue: 819200}\n");
+    Twins twins({"python3", "-u", "-c",
+                 "import ctypes, os, time\nrt=ctypes.CDLL(None, use_errno=True)\nq=rt.mq_open(b'/queue', os.O_CREAT|os.O_RDWR, 0o600, None)\n"
+                 "print('ready' if q >= 0 else f'none {ctypes.get_errno()}')\nwhile True: time.sleep(0.1)"},
+                {"--policy", folder / "lax.yaml"});
+    REQUIRE(runner({"wait", "--line", "ready|none", twins.one.id}).code == 0);
+    SKIP_UNLESS(runner({"logs", twins.one.id}).out.find("\"text\":\"ready") != std::string::npos, "a policy that allows message queues");
+    Ran ran = runner({"snapshot", "check", twins.one.id});
+    CHECK(ran.code == 1);
+    CHECK(hazard(events_of(ran.out), "POSIX message queue")["effect"] == "fails");
+    Ran taken = twins.snapshot();
+    CHECK(taken.code == 125);
+    CHECK(taken.err.find("a POSIX message queue") != std::string::npos);
+    CHECK(!twins.shot.there());
+    CHECK(sh(twins.one, "echo fine") == "fine");
+  }
+
+  TEST_CASE("a nested user namespace is named") {
+    SKIP_UNLESS(is_root(), "root");
+    Folder folder;
+    folder.write("lax.yaml", "version: 1\nextends: default\nseccomp: {profile: []}\n");
+    Twins twins({"sleep", "300"}, {"--policy", folder / "lax.yaml"});
+    twins.serve("nested", {"sh", "-c", "unshare -U sh -c 'echo inside; sleep 300' || echo none; sleep 300"});
+    REQUIRE(eventually([&] { return written_by(twins.one, "nested") != ""; }));
+    SKIP_UNLESS(written_by(twins.one, "nested") == "inside\n", "user namespaces inside of a session");
+    Ran ran = runner({"snapshot", "check", twins.one.id});
+    CHECK(ran.code == 1);
+    CHECK(hazard(events_of(ran.out), "nested user namespace")["effect"] == "fails");
+    Ran taken = twins.snapshot();
+    INFO(taken.err);
+    CHECK(taken.code == 125);
+    CHECK(taken.err.find("a nested user namespace") != std::string::npos);
+    CHECK(sh(twins.one, "echo fine") == "fine");
+  }
+
   TEST_CASE("what CRIU refuses is named, with its holder and the remedy, and the session goes on") {
     SKIP_UNLESS(is_root(), "root");
     Twins twins({"sh", "-c", "exec 9<>/dev/tty; echo open; while read x; do echo got $x; done"}, {"-t", "-i"});
