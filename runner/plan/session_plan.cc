@@ -171,6 +171,7 @@ void add_kernel_mounts(const Host& host, Plan& plan) {
 void add_init(const Host& host, Plan& plan) {
   plan.files.push_back({"/run/", "", "", 0755});
   plan.files.push_back({"/run/runner/", "", "", 0755});
+  if (!host.privileged) return;  // an ordinary user's is a copy that nothing inside can reach
   plan.files.push_back({kInitProgram, "", "", 0755});
   Mount mount{kInitProgram, Bind{host.init_program}};
   mount.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
@@ -341,7 +342,7 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   bool workspace_given = std::any_of(config.volumes.begin(), config.volumes.end(), [&](const Volume& v) { return clean(v.to) == policy.workspace.path; });
   if (!workspace_given) plan.files.push_back({policy.workspace.path + "/", "", "", 0755, user.uid, user.gid});
 
-  if (host.privileged) add_init(host, plan);
+  add_init(host, plan);
   add_kernel_mounts(host, plan);
   add_volumes(config, policy, host, user, plan, wrong);
   bound_workspace(config, policy, host, user, plan, wrong);
