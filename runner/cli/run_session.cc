@@ -220,7 +220,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   // The files of a session that wakes belong to the ids that it had.
   if (origin && origin->wakes) range = session::IdRangeLease::take_at(context.directories(), origin->snapshot->manifest().first_id);
   else if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
-  if (origin && !range) throw std::runtime_error(fmt::format("session {} cannot wake now: another session runs under its range of ids; stop that, or restore the snapshot {} under another name", id, origin->snapshot->name()));
+  if (origin && !range) throw std::runtime_error(fmt::format("session {} cannot wake now: another session runs under the ids that its files have; wake it when that has ended", id));
   std::string rootfs, data_path = context.directories().session_data(id);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);

@@ -191,7 +191,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   event.phases = phases.times();
   event.ms = phases.total();
   return {isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), Fd(), false, std::move(restorer.workspace())), std::move(control),
-          record.at("calls").dump(), event};
+          record.at("calls").dump(), setting.kind == "warm" ? record.at("ran_ms").get<std::uint64_t>() : 0, event};
 }
 
 }  // namespace runner::snapshot

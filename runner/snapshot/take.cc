@@ -39,6 +39,14 @@ std::uint64_t now_ms() {
   return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
+// Of a Failed frame: STAGE, PATH, CAUSE and HINT with a zero between them.
+std::string cause_in(const std::string& failed) {
+  std::istringstream fields(failed);
+  std::string cause;
+  for (int i = 0; i < 3; ++i) std::getline(fields, cause, '\0');
+  return cause;
+}
+
 // The session stands still for as long as this lives, unless it is told what has become of it.
 class Parked {
  public:
@@ -46,7 +54,7 @@ class Parked {
     isolate::init::send_frame(socket_.get(), {Kind::Park, 0, 0, 0, {}, {}}, snapshot);
     auto answer = isolate::init::receive_frame(socket_.get());
     if (!answer || answer->kind != Kind::Parked || answer->fds.empty())
-      throw std::runtime_error(fmt::format("session {} did not stand still for a snapshot: its supervisor {}", entry.id(), answer ? "refused" : "has gone"));
+      throw std::runtime_error(fmt::format("session {} did not stand still for a snapshot: {}", entry.id(), answer ? cause_in(answer->bytes) : "its supervisor has gone"));
     record_ = json::parse(read_file(fmt::format("/proc/self/fd/{}", answer->fds[0].get())));
   }
   const json& record() const { return record_; }
@@ -116,9 +124,15 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
   std::string layer = options.layer ? draft.make_layer("0") : "";
 
+  session::State state = entry.read_state();
+  if (state.asleep_since.empty() && session::status_of(state, cgroups) == session::Status::Paused)
+    throw std::runtime_error(fmt::format("session {} is paused: `runner resume {}` first", entry.id(), entry.id()));
   std::uint64_t parked_at = now_ms();
   Parked parked(entry, options.name);
   const json& record = parked.record();
+  // Their limits would have to be put on files that are there already.
+  if (options.suspend && record.at("bounded"))
+    throw std::runtime_error(fmt::format("session {} has a limit of its own on the disk, and cannot be suspended: `snapshot create --leave-running`, then `restore`", entry.id()));
   pid_t pid = record.at("pid");
   std::vector<MountPoint> mounts = mounts_of(pid);
   isolate::Cgroup group = isolate::Cgroup::open(record.at("cgroup").get<std::string>(), cgroups);

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -21,16 +22,27 @@ using isolate::init::Frame;
 using isolate::init::Kind;
 using json = nlohmann::json;
 
-std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request) {
+std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request, std::uint64_t ran_ms) {
+  constexpr int kPatience = 10'000;  // milliseconds: it does nothing that takes long, but it may be frozen or starved
   calls.park();
   while (!calls.parked()) {
     pollfd wait{control, POLLIN, 0};
-    if (::poll(&wait, 1, -1) == -1 && errno != EINTR) fail(errno, "wait for PID 1");
+    int ready = ::poll(&wait, 1, kPatience);
+    if (ready == -1 && errno != EINTR) fail(errno, "wait for PID 1");
+    if (ready == 0) throw std::runtime_error("PID 1 of the session does not answer: it is frozen, or starved by its limits");
     if (!calls.hear()) throw std::runtime_error("the session has ended");
   }
   const isolate::Plan& plan = request.plan;
+  // With a limit the layer may lie in a file system of its own, which has no path.
+  int disk = sandbox.disk().mount();
+  std::string upper = disk >= 0 ? fmt::format("/proc/{}/fd/{}/upper", ::getpid(), disk) : plan.root.overlay->upper;
+  auto is_bounded = [](const isolate::Mount& mount) {
+    auto* bind = std::get_if<isolate::Bind>(&mount.what);
+    return bind && bind->quota && !bind->quota->shared;
+  };
+  bool bounded = plan.root.overlay->disk || std::any_of(plan.mounts.begin(), plan.mounts.end(), is_bounded);
   return json{{"pid", sandbox.child().pid()}, {"far", *calls.parked()}, {"cgroup", plan.cgroup.path},
-              {"first_id", plan.ids.uids.front().outside}, {"upper", plan.root.overlay->upper}, {"hostname", plan.hostname},
+              {"first_id", plan.ids.uids.front().outside}, {"upper", upper}, {"bounded", bounded}, {"ran_ms", ran_ms}, {"hostname", plan.hostname},
               {"arguments", request.arguments}, {"policy", request.policy}, {"from", request.from}, {"filters", describe_filters(plan, request.filter_cache)}, {"uid", plan.process.uid},
               {"gid", plan.process.gid}, {"calls", json::parse(calls.save())}}.dump();
 }

@@ -13,7 +13,7 @@ namespace runner::supervise {
 struct Request;
 
 /// Lets PID 1 park, and says all that a restore needs of it. Throws when PID 1 ends instead.
-std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request);
+std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request, std::uint64_t ran_ms);
 /// The seccomp filters of a plan, in one word that changes with them.
 std::string describe_filters(const isolate::Plan& plan, const std::string& cache);
 void send_record(int client, const std::string& record);

@@ -134,7 +134,7 @@ class Supervisor {
     calls_->load(record_, &foreground_, request_.raw == nullptr);
     listen();
     calls_->wake(control_.get());
-    program_began_ = Clock::now();
+    program_began_ = Clock::now() - std::chrono::milliseconds(restored.ran_ms);
     copy_size();
     input_open_ = request_.interactive;
     events_.write(restored.event);
@@ -190,18 +190,21 @@ class Supervisor {
       return answer_parking(client);
     }
     events_.write(events::SnapshotStarted{frame.bytes});
-    send_record(client, parked_record(*calls_, *sandbox_, control_.get(), request_));
+    send_record(client, parked_record(*calls_, *sandbox_, control_.get(), request_, milliseconds_since(program_began_)));
     if (await_parking(client, sandbox_->child().pidfd()) == Parking::Suspended) {
       request_.on_suspended(frame.bytes);
       ending_.suspended = frame.bytes;
       over_ = true;
       return;
     }
-    isolate::Cgroup group = open_group();
-    group.freeze(false);
+    unpark();
+    answer_parking(client);
+  }
+
+  void unpark() {
+    open_group().freeze(false);
     control_ = take_descriptor(sandbox_->child().pidfd(), *calls_->parked());
     calls_->wake(control_.get());
-    answer_parking(client);
   }
 
   void tell_missing(const std::string& limit, const std::string& reason) {
@@ -359,6 +362,7 @@ class Supervisor {
 
   void hear_init() {
     if (!calls_->hear()) over_ = true;
+    if (calls_->parked()) unpark();  // whoever had asked for it has given up
     if (!calls_->program_exit()) return;
     ending_.exit = calls_->program_exit();
     over_ = true;

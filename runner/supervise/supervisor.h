@@ -20,7 +20,8 @@ namespace runner::supervise {
 struct Restored {
   isolate::Sandbox sandbox;
   isolate::sys::Fd control;         // to its runner-init, which has parked
-  std::string record;               // what the first supervisor said of it: Parked, in control.h
+  std::string record;               // what the first supervisor said of its calls: Parked, in control.h
+  std::uint64_t ran_ms = 0;         // of its wall time, that the session has used up
   events::SessionRestored event;
 };
 

@@ -149,6 +149,48 @@ TEST_SUITE("suspend") {
     CHECK(runner({"snapshot", "rm", name}).code == 0);
   }
 
+  TEST_CASE("a paused session says so, and is as it was") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter;
+    REQUIRE(runner({"pause", counter.box.id}).code == 0);
+    Ran refused = runner({"suspend", counter.box.id}, {.timeout_ms = 20'000});
+    CHECK(refused.code == 125);
+    CHECK(refused.err.find("is paused") != std::string::npos);
+    REQUIRE(runner({"resume", counter.box.id}).code == 0);
+    CHECK(counter.count() > 2);
+  }
+
+  TEST_CASE("with a limit of its own on the disk it is not suspended, and a snapshot has its files") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter({"--storage-opt", "size=64M"});
+    Ran refused = runner({"suspend", counter.box.id});
+    CHECK(refused.code == 125);
+    CHECK(refused.err.find("limit of its own on the disk") != std::string::npos);
+    int then = counter.count();
+    CHECK(then > 2);
+    std::string name = fresh_id();
+    Box other;
+    Ran taken = runner({"snapshot", "create", counter.box.id, "--name", name, "--leave-running"});
+    REQUIRE_MESSAGE(taken.code == 0, taken.err);
+    Ran restored = runner_apart({"restore", "-d", "--from", name, other.id}, Folder());
+    REQUIRE_MESSAGE(restored.code == 0, restored.err);
+    CHECK(Counter::count_of(other.id) >= then);
+    CHECK(runner({"rm", "-f", other.id}).code == 0);
+    CHECK(runner({"snapshot", "rm", name}).code == 0);
+  }
+
+  TEST_CASE("its wall time goes on where it was") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter({"--timeout", "4s"});
+    ::sleep(2);
+    REQUIRE(runner({"suspend", counter.box.id}).code == 0);
+    ::sleep(3);  // on disk, which does not count
+    REQUIRE(runner_apart({"wake", counter.box.id}, Folder()).code == 0);
+    CHECK(status_of(counter.box.id) == "running");
+    CHECK(eventually([&] { return status_of(counter.box.id) == "stopped"; }, 3500));
+    CHECK(runner({"inspect", counter.box.id}).out.find("timeout") != std::string::npos);
+  }
+
   TEST_CASE("the memory of a suspended session is nobody else's") {
     SKIP_UNLESS(is_root(), "root");
     Counter counter;
