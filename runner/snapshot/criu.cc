@@ -202,6 +202,18 @@ pid_t Criu::request(int type, const char* what, const CriuOptions& options, cons
   }
 }
 
+std::string Criu::version() {
+  CriuReq request = CRIU_REQ__INIT;
+  request.type = CRIU_REQ_TYPE__VERSION;
+  request.has_keep_open = request.keep_open = true;
+  send(socket_.get(), request);
+  std::vector<Fd> fds;
+  Response response = receive(socket_.get(), fds);
+  if (!response->success || !response->version) throw std::runtime_error("criu does not say its version: is it older than 4.1?");
+  const CriuVersion& v = *response->version;
+  return v.has_sublevel ? fmt::format("{}.{}.{}", v.major_number, v.minor_number, v.sublevel) : fmt::format("{}.{}", v.major_number, v.minor_number);
+}
+
 void Criu::dump(const CriuOptions& options, const CriuHook& hook) { request(CRIU_REQ_TYPE__DUMP, "dump", options, hook); }
 void Criu::pre_dump(const CriuOptions& options, const CriuHook& hook) { request(CRIU_REQ_TYPE__PRE_DUMP, "pre-dump", options, hook); }
 pid_t Criu::restore(const CriuOptions& options, const CriuHook& hook) { return request(CRIU_REQ_TYPE__RESTORE, "restore", options, hook); }

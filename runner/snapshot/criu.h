@@ -51,6 +51,7 @@ class Criu {
   /// In a child: `program swrk`, with `socket` and all that was made inheritable.
   [[noreturn]] static void become(const std::string& program, int socket);
 
+  std::string version();  ///< "4.1.1"; before anything else is asked
   /// Throws std::runtime_error with CRIU's own first error, read from the log.
   void dump(const CriuOptions& options, const CriuHook& hook);
   void pre_dump(const CriuOptions& options, const CriuHook& hook);

@@ -94,7 +94,13 @@ std::vector<Mapped> mapped_files(const std::vector<pid_t>& pids) {
   return all;
 }
 
-std::string criu_version(const std::string&) { return {}; }
+// For the session's log. It may have ended since: the snapshot is there all the same.
+void tell_created(const session::Entry& entry, const json& created) {
+  try {
+    Parked::say(supervise::connect_to_session(entry.file("control.sock")), Kind::Wake, created.dump());
+  } catch (const std::exception&) {
+  }
+}
 
 // What the session itself came out of lies below its own layer.
 void add_parents(const Store& store, const json& record, Manifest& manifest) {
@@ -122,6 +128,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   Dumper dumper = start_dumper(options.criu, run.get());
   Fd images = open_file(draft.criu(), O_RDONLY | O_DIRECTORY);
   Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
+  manifest.criu_version = dumper.criu.version();
   std::string layer = options.layer ? draft.make_layer("0") : "";
 
   session::State state = entry.read_state();
@@ -178,9 +185,9 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   ::uname(&host);
   manifest.kernel = host.release;
   manifest.machine = host.machine;
-  manifest.criu_version = criu_version(options.criu);
   manifest.runner_version = RUNNER_VERSION;
   manifest.policy_name = record.at("policy");
+  manifest.policy_hash = record.at("filters");
   manifest.config = record.at("arguments").get<std::vector<std::string>>();
   manifest.first_id = record.at("first_id");
   manifest.id_count = session::IdRangeLease::kSize;
@@ -198,7 +205,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   json created{{"snapshot", options.name}, {"id", taken.id}, {"bytes", taken.bytes}, {"layer_bytes", taken.layer_bytes},
                {"frozen_ms", taken.frozen_ms}, {"layer_ms", taken.layer_ms}, {"ms", taken.ms}};
   if (options.suspend) parked.suspend();
-  else Parked::say(supervise::connect_to_session(entry.file("control.sock")), Kind::Wake, created.dump());
+  else tell_created(entry, created);
   keep_learnt(directories, options.criu, run.get());
   return taken;
 }
