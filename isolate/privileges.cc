@@ -99,7 +99,7 @@ void become_user(const Process& process, const Capabilities& capabilities, bool 
 }
 
 void hand_on_nothing() {
-  check(::cap_reset_ambient(), "empty the ambient set");
+  check(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "empty the ambient set");  // libcap asks for each of them first
   std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)> self(::cap_get_proc(), ::cap_free);
   if (!self) sys::fail(errno, "read the capabilities");
   check(::cap_clear_flag(self.get(), CAP_INHERITABLE), "empty the inheritable set");
