@@ -66,21 +66,40 @@ void sweep_volumes(const std::string& folder) {
   }
 }
 
-std::optional<Volume> look(const std::string& folder, const std::string& name) {
+// Its directory has gone since, or is another: what was read in it is of a volume that is being removed.
+bool was_removed(const Fd& there, const std::string& path) {
+  struct stat then, now;
+  return ::fstat(there.get(), &then) == 0 && (::lstat(path.c_str(), &now) == -1 || then.st_dev != now.st_dev || then.st_ino != now.st_ino);
+}
+
+std::optional<Volume> read_volume(const Fd& there, const std::string& folder, const std::string& name) {
   Volume volume;
   volume.name = name;
-  std::string path = folder + "/" + name;
-  volume.data = path + "/data";
+  volume.data = folder + "/" + name + "/data";
   struct stat info;
-  if (::lstat(path.c_str(), &info) == -1 && errno == ENOENT) return std::nullopt;
-  if (::lstat(volume.data.c_str(), &info) == -1 || !S_ISDIR(info.st_mode))
+  if (::fstatat(there.get(), "data", &info, AT_SYMLINK_NOFOLLOW) == -1 || !S_ISDIR(info.st_mode))
     fail(ENOTDIR, "use volume {} ({} is no folder that runner has made)", name, volume.data);
   volume.uid = info.st_uid, volume.gid = info.st_gid;
-  auto record = nlohmann::json::parse(read_file(path + "/volume.json", 1 << 16));
+  auto record = nlohmann::json::parse(read_file_at(there.get(), "volume.json", 1 << 16));
   if (record.at("version") != 1) fail(EPROTO, "use volume {} (it is of another version of runner)", name);
   volume.created = record.value("created", "");
-  if (::lstat((path + "/lock").c_str(), &info) == 0) volume.used = info.st_mtime;
+  if (::fstatat(there.get(), "lock", &info, AT_SYMLINK_NOFOLLOW) == 0) volume.used = info.st_mtime;
   return volume;
+}
+
+// A remover renames it before anything else, so what is wrong with one that still has its name is wrong with it.
+std::optional<Volume> look(const std::string& folder, const std::string& name) {
+  std::string path = folder + "/" + name;
+  for (;;) {
+    Fd there(::open(path.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+    if (!there && errno == ENOENT) return std::nullopt;
+    check(there.get(), "open {}", path);
+    try {
+      return read_volume(there, folder, name);
+    } catch (const std::exception&) {
+      if (!was_removed(there, path)) throw;
+    }
+  }
 }
 
 // The lowest that no volume has. Ids are few, and looking costs a stat each.
