@@ -1,7 +1,6 @@
 #include "runner/snapshot/criu.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
@@ -151,10 +151,8 @@ void Criu::become(const std::string& program, int socket) {
   check(::fcntl(socket, F_SETFD, 0), "hand the socket to criu");
   std::string number = std::to_string(socket);
   // Beside us, as long as nothing else is wanted.
-  char self[PATH_MAX];
-  ssize_t size = ::readlink("/proc/self/exe", self, sizeof self);
-  std::string folder(self, size > 0 ? static_cast<std::size_t>(size) : 0);
-  folder.erase(folder.rfind('/') == std::string::npos ? 0 : folder.rfind('/'));
+  std::string folder = isolate::program_path();
+  folder.erase(folder.rfind('/'));
   for (const std::string& path : {folder + "/runner-criu.so", folder + "/../libexec/runner/runner-criu.so", std::string(RUNNER_LIBEXEC "/runner-criu.so")})
     if (::access(path.c_str(), R_OK) == 0) {
       ::setenv("LD_PRELOAD", path.c_str(), 0);
@@ -207,6 +205,7 @@ std::string Criu::version() {
   request.type = CRIU_REQ_TYPE__VERSION;
   request.has_keep_open = request.keep_open = true;
   send(socket_.get(), request);
+  wait_for_answer(socket_.get(), {});
   std::vector<Fd> fds;
   Response response = receive(socket_.get(), fds);
   if (!response->success || !response->version) throw std::runtime_error("criu does not say its version: is it older than 4.1?");

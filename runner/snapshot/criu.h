@@ -13,8 +13,13 @@
 
 namespace runner::snapshot {
 
-/// Fields have CRIU's names; see criu(8).
-struct CriuOptions {
+/// What a caller of `checkpoint` and `restore` may want; see criu(8), as for the rest.
+struct CriuFlags {
+  bool tcp_established = false, ext_unix_sk = false, shell_job = false, file_locks = false, auto_dedup = false, lazy_pages = false;
+};
+
+/// Fields have CRIU's names.
+struct CriuOptions : CriuFlags {
   int images = -1, work = -1;         // folders of the caller, which CRIU opens through /proc
   pid_t pid = 0;                      // of a dump: the root of the tree
   std::string root;                   // of a restore: where the new root is mounted, in CRIU's mount namespace
@@ -23,8 +28,7 @@ struct CriuOptions {
   std::vector<std::pair<std::string, int>> inherit;  // resources and descriptors of the CRIU process
   unsigned long empty_namespaces = 0; // CLONE_NEW*: made anew and left empty
   bool leave_running = false;
-  bool tcp_established = false, tcp_close = false, ext_unix_sk = false, shell_job = false, file_locks = true, link_remap = false, lazy_pages = false,
-       auto_dedup = false, track_memory = false;
+  bool tcp_close = false, link_remap = false, track_memory = false;
   std::string parent;                 // images of an earlier pre-dump, relative to `images`
   unsigned ghost_limit = 0;           // bytes of a deleted file that is still open; 0: CRIU's own
   int log_level = 2;                  // 2: errors and warnings. 4 costs 2 ms

@@ -122,6 +122,13 @@ TEST_SUITE("snapshot crash") {
     CHECK(taking.err.find("criu has not answered for 2 s") != std::string::npos);
     CHECK(answers(twins.one));
     CHECK(!twins.shot.there());
+
+    Folder folder;
+    folder.write("criu", "#!/bin/sh\nexec sleep 60\n", 0755);  // says nothing at all
+    Ran mute = runner({"--criu", folder / "criu", "snapshot", "create", "--leave-running", "--name", twins.shot.name, twins.one.id},
+                      {.env = {{"RUNNER_CRIU_TIMEOUT", "1"}}, .timeout_ms = 20'000});
+    CHECK(mute.code == 125);
+    CHECK(mute.err.find("criu has not answered for 1 s") != std::string::npos);
     CHECK(twins.snapshot().code == 0);
   }
 }
