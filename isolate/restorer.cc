@@ -4,6 +4,7 @@
 #include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,6 +138,13 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
 }  // namespace
 
 std::string flat_mount(std::size_t n) { return fmt::format("/run/flat/{}", n); }
+
+Sandbox Restorer::take_up(pid_t root, Fd terminal) {
+  Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, root, 0), "watch process {}", root)));
+  Child first(root, std::move(pidfd));
+  child_.wait();
+  return Sandbox(std::move(first), std::move(cgroup_), std::move(disk_), Link(), std::move(terminal), false, std::move(workspace_));
+}
 
 Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
   Stage stage = Stage::Prepare;

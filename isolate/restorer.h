@@ -9,6 +9,7 @@
 #include "isolate/disk.h"
 #include "isolate/link.h"
 #include "isolate/plan.h"
+#include "isolate/start.h"
 #include "isolate/sys/child.h"
 
 namespace isolate {
@@ -38,6 +39,8 @@ class Restorer {
       : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)) {}
   /// Throws SetupError when it could not.
   void ready() { link_.expect_end(); }
+  /// Of what CRIU has made, whose root is our child by now (rst_sibling). Waits until CRIU has gone; the restorer is empty then.
+  Sandbox take_up(pid_t root, sys::Fd terminal = {});
 
   sys::Child& child() { return child_; }
   Cgroup& cgroup() { return cgroup_; }

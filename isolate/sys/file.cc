@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -127,6 +128,13 @@ std::optional<std::string> find_file_at(int dir, const std::string& name, std::s
     if (!is_gone(error.code())) throw;
     return std::nullopt;
   }
+}
+
+std::optional<std::string> find_link(const std::string& path) {
+  char target[PATH_MAX];
+  ssize_t size = ::readlink(path.c_str(), target, sizeof target);
+  if (size < 0) return std::nullopt;
+  return std::string(target, static_cast<std::size_t>(size));
 }
 
 void write_file(const std::string& path, std::string_view text) { write_file_at(AT_FDCWD, path, text); }

@@ -23,6 +23,9 @@ std::string read_file_at(int dir, const std::string& name, std::size_t limit = 1
 std::optional<std::string> find_file(const std::string& path, std::size_t limit = 16u << 20);
 std::optional<std::string> find_file_at(int dir, const std::string& name, std::size_t limit = 1u << 20);
 
+/// What a symbolic link says; empty when there is none of that name.
+std::optional<std::string> find_link(const std::string& path);
+
 /// One write(2), as /proc and cgroup files want it. The file must exist.
 void write_file(const std::string& path, std::string_view text);
 void write_file_at(int dir, const std::string& name, std::string_view text);

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "isolate/link.h"
-#include "runner/cli/revive.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/detach_keys.h"
 #include "runner/config/units.h"
 #include "runner/supervise/client.h"
@@ -39,7 +39,7 @@ int attach_main(Context& context) {
 
   session::Entry entry = context.entry(arguments[0]);
   session::State state = entry.read_state();
-  if (wake_if_suspended(context, state)) state = entry.read_state();
+  isolate::sys::Fd awake = awaken(context, entry, state);
   if (!state.is_session) throw std::runtime_error("attach: a container's streams are its caller's; only sessions can be attached to");
   supervise::Watching how;
   how.interactive = !no_stdin;
@@ -47,6 +47,7 @@ int attach_main(Context& context) {
   how.takes_over = take_over;
   how.detach_keys = parse_detach_keys(keys);
   isolate::sys::Fd socket = supervise::connect_to_session(entry.file("control.sock"));
+  awake.close();  // who looks on does not keep it awake
   supervise::Watched end = supervise::attach_call(socket, arguments.size() == 2 ? arguments[1] : "", *offset, how);
   if (end.taken) std::fputs("\r\nrunner: another client took over; it runs on\n", stderr);
   if (end.left) std::fputs("\r\nrunner: detached; it runs on\n", stderr);

@@ -1,12 +1,16 @@
-// A session that sleeps when nothing happens in it (`run --sleep-after`), for the verbs that want something of it.
+// A session that sleeps, is on disk or on standby, for the verbs that want something of it.
 #pragma once
 
 #include "isolate/sys/fd.h"
-#include "runner/session/entry.h"
+#include "runner/cli/context.h"
 
 namespace runner::cli {
 
-/// Such a session is awake as long as the result is open. Empty, and nothing is done, for all others and for one that has ended.
-isolate::sys::Fd keep_awake(const session::Entry& entry, const session::State& state);
+/// The session runs when this returns, and `state` is what it says of itself then; with --sleep-after it is awake as long as the result
+/// is open. Empty for a session that has ended and for a container. Throws when it cannot wake.
+isolate::sys::Fd awaken(Context& context, const session::Entry& entry, session::State& state);
+
+/// As long as the result is open it does not go to disk, though it may sleep. Empty where it never does.
+isolate::sys::Fd keep_in_memory(const session::Entry& entry, const session::State& state);
 
 }  // namespace runner::cli

@@ -48,16 +48,11 @@ std::string found_criu(const Globals& globals) {
 
 }  // namespace
 
-void CriuWords::give(snapshot::CriuFlags& flags, const Context& context, const std::string& own_work) const {
-  flags.criu = found_criu(context.globals);
-  flags.images = images.empty() ? "checkpoint" : images;
-  flags.work = work.empty() ? own_work : work;
-  flags.tcp_established = tcp_established;
-  flags.ext_unix_sk = ext_unix_sk;
-  flags.shell_job = shell_job;
-  flags.file_locks = file_locks;
-  flags.auto_dedup = auto_dedup;
-  flags.lazy_pages = lazy_pages;
+void CriuWords::give(snapshot::ImageOptions& options, const Context& context, const std::string& own_work) const {
+  static_cast<snapshot::CriuFlags&>(options) = *this;
+  options.criu = found_criu(context.globals);
+  options.images = images.empty() ? "checkpoint" : images;
+  options.work = work.empty() ? own_work : work;
 }
 
 namespace {

@@ -9,13 +9,12 @@
 namespace runner::cli {
 
 /// The flags that both have, as runc spells them.
-struct CriuWords {
+struct CriuWords : snapshot::CriuFlags {
   std::string images, work, cgroups_mode, empty_ns;
-  bool tcp_established = false, ext_unix_sk = false, shell_job = false, file_locks = false, auto_dedup = false, lazy_pages = false;
 
   void declare(Options& options);
   void check() const;  ///< throws UsageError
-  void give(snapshot::CriuFlags& flags, const Context& context, const std::string& own_work) const;
+  void give(snapshot::ImageOptions& options, const Context& context, const std::string& own_work) const;
 };
 
 /// `restore` with --image-path, which is a container's; with --from it is a session's.

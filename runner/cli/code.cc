@@ -6,7 +6,7 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
-#include "runner/cli/revive.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/code_audience.h"
 #include "runner/cli/sessions.h"
 #include "runner/cli/table.h"
@@ -46,15 +46,16 @@ struct Flags {
 struct Place {
   session::Entry entry;
   std::string socket;
+  Fd awake;  // for as long as this lives
 };
 
 Place find_place(Context& context, const std::string& id) {
   Found found = find_session(context, id);
-  if (wake_if_suspended(context, found.state)) found = find_session(context, id);
+  Fd awake = awaken(context, found.entry, found.state);
   std::string status = status_of(context, found.state);
   if (status != "running") throw std::runtime_error(fmt::format("code: session {} is {}, not running", id, status));
   std::string socket = found.entry.file("control.sock");
-  return {std::move(found.entry), std::move(socket)};
+  return {std::move(found.entry), std::move(socket), std::move(awake)};
 }
 
 std::string read_stdin() {

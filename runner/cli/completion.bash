@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork suspend wake plan policy check create start state kill delete list events ps pause resume checkpoint spec features"
+  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork standby suspend wake plan policy check create start state kill delete list events ps pause resume checkpoint spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;

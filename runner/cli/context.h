@@ -99,6 +99,7 @@ int snapshot_main(Context& context);
 int suspend_main(Context& context);
 int wake_main(Context& context);
 int fork_main(Context& context);
+int standby_main(Context& context);
 int spec_main(Context& context);
 int start_main(Context& context);
 int state_main(Context& context);

@@ -14,18 +14,11 @@ namespace runner::cli {
 
 namespace {
 
-std::optional<std::string> find_link(const std::string& path) {
-  char target[PATH_MAX];
-  ssize_t size = ::readlink(path.c_str(), target, sizeof target);
-  if (size < 0) return std::nullopt;
-  return std::string(target, static_cast<std::size_t>(size));
-}
-
 void look_at_host_view(plan::Host& host) {
   for (const char* path : {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}) {
     struct stat info;
     if (::lstat(path, &info) == -1) continue;
-    if (S_ISLNK(info.st_mode)) host.links[path] = *find_link(path);
+    if (S_ISLNK(info.st_mode)) host.links[path] = *isolate::sys::find_link(path);
     else if (S_ISDIR(info.st_mode)) host.directories.push_back(path);
   }
   // The loader's cache, the links that Debian's alternatives are, certificates, the time zone: nothing that names a person or a secret.
@@ -38,7 +31,7 @@ void look_at_rootfs(const std::string& rootfs, plan::Host& host, Diagnostics& wr
   struct stat info;
   if (::stat(rootfs.c_str(), &info) == -1 || !S_ISDIR(info.st_mode)) return wrong.add({"--rootfs"}, "{} is not a directory", rootfs);
   for (const char* path : {"/dev", "/proc", "/sys", "/etc", "/etc/hosts"})
-    if (auto link = find_link(rootfs + path)) host.links[path] = *link;
+    if (auto link = isolate::sys::find_link(rootfs + path)) host.links[path] = *link;
 }
 
 // What a volume really is: links are followed now, once, and the policy is asked about the place they lead to.

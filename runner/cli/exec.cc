@@ -13,7 +13,6 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/awake.h"
-#include "runner/cli/revive.h"
 #include "runner/cli/container.h"
 #include "runner/cli/detach_keys.h"
 #include "runner/cli/run.h"
@@ -228,14 +227,11 @@ int run_exec(Context& context, int& failed) {
 
   session::State state = entry.read_state();
   if (state.is_session) failed = 125;
-  if (wake_if_suspended(context, state)) state = entry.read_state();
+  // A sleeping session looks like a paused one, but wakes.
+  Fd awake = awaken(context, entry, state);
   session::Status status = session::status_of(state, context.cgroups());
   if (status == session::Status::Stopped || status == session::Status::Creating)
     throw std::runtime_error("cannot exec in a stopped container: container not running");
-  // A sleeping session looks like a paused one, but wakes. Who joins it from outside is no call, for which it would stay awake.
-  Fd awake;
-  if (status == session::Status::Paused || joins(flags)) awake = keep_awake(entry, state);
-  if (awake) status = session::status_of(state, context.cgroups());
   if (status == session::Status::Paused && !flags.ignore_paused)
     throw std::runtime_error("cannot exec in a paused container (use --ignore-paused to override)");
 

@@ -344,9 +344,10 @@ int expose_main(Context& context) {
   fmt::print("{}\n", nlohmann::json{{"listening", listener.address}}.dump(-1, ' ', true,
                                                                           nlohmann::json::error_handler_t::replace));
   std::fflush(stdout);
-  target.awake.close();
   session::Entry entry = context.entry(target.id);
-  auto wake = [&] { return keep_awake(entry, target.state); };
+  Fd stays = keep_in_memory(entry, target.state);  // its processes are those that we know
+  target.awake.close();
+  auto wake = [&] { return awaken(context, entry, target.state); };
   Relay(listener, target.process.get(), signals.get(), ours.get(), wake).run();
   return 0;
 }

@@ -35,7 +35,7 @@ int pause_main(Context& context) {
   Options options("pause", "Freeze all processes of a container or session.");
   session::Entry entry = context.entry(one_argument(context.parse(options), "pause"));
   session::State state = entry.read_state();
-  isolate::sys::Fd awake = keep_awake(entry, state);  // else this would be taken for sleep, which the next request ends
+  isolate::sys::Fd awake = awaken(context, entry, state);  // else this would be taken for sleep, which the next request ends
   session::Status status = session::status_of(state, context.cgroups());
   if (status != session::Status::Running && status != session::Status::Created) throw std::runtime_error("container not running");
   isolate::Cgroup cgroup = cgroup_of(context, state);
@@ -49,7 +49,7 @@ int resume_main(Context& context) {
   session::Entry entry = context.entry(one_argument(context.parse(options), "resume"));
   session::State state = entry.read_state();
   if (session::status_of(state, context.cgroups()) != session::Status::Paused) throw std::runtime_error("container not paused");
-  isolate::sys::Fd awake = keep_awake(entry, state);
+  isolate::sys::Fd awake = awaken(context, entry, state);
   cgroup_of(context, state).freeze(false);
   return 0;
 }

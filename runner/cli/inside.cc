@@ -8,7 +8,6 @@
 
 #include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
-#include "runner/cli/revive.h"
 
 namespace runner::cli {
 
@@ -28,11 +27,10 @@ Target find_target(Context& context, const std::string& id, const std::string& v
   Target target;
   target.id = id;
   target.state = entry.read_state();
-  if (wake_if_suspended(context, target.state)) target.state = entry.read_state();
+  target.awake = awaken(context, entry, target.state);
   target.process = session::open_process(target.state);
   if (!target.process) throw std::runtime_error(fmt::format("{}: {} is not running", verb, id));
   target.first = entry.read_process().process;
-  target.awake = keep_awake(entry, target.state);
   return target;
 }
 

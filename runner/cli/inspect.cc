@@ -45,7 +45,9 @@ json limits_of(const session::State& state, const isolate::CgroupStats* now) {
 json sleep_of(const session::State& state, const std::string& status) {
   if (state.sleep_ms == 0) return nullptr;
   bool asleep = status == "paused" && !state.asleep_since.empty();
-  return {{"after_ms", state.sleep_ms}, {"since", asleep ? json(state.asleep_since) : json()}};
+  json sleep{{"after_ms", state.sleep_ms}, {"since", asleep ? json(state.asleep_since) : json()}};
+  if (!state.stays_in_memory.empty()) sleep["in_memory"] = state.stays_in_memory;
+  return sleep;
 }
 
 json log_of(const std::string& data) {

@@ -17,6 +17,7 @@ int kill_main(Context& context) {
   int number = signal_number(arguments.size() > 1 ? arguments[1] : "TERM");
   session::Entry entry = context.entry(arguments[0]);
   session::State state = entry.read_state();
+  isolate::sys::Fd awake = number == SIGKILL ? isolate::sys::Fd() : awaken(context, entry, state);
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
   if (all) {
     // Also when its first process is gone: the others of a shared pid namespace live on.
@@ -27,7 +28,6 @@ int kill_main(Context& context) {
   }
   isolate::sys::Fd process = session::open_process(state);
   if (!process) throw std::runtime_error("container not running");
-  isolate::sys::Fd awake = keep_awake(entry, state);
   isolate::sys::signal_pidfd(process.get(), number);
   // A frozen process dies only once it is thawed.
   if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();

@@ -1,6 +1,5 @@
 #include "runner/cli/lost.h"
 
-#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,9 +20,7 @@ using json = nlohmann::json;
 
 // run_session makes this link: the data directory may serve several roots, and only its own knows whether a session lives.
 bool is_of_this_root(const session::Directories& directories, const std::string& id) {
-  char root[PATH_MAX];
-  ssize_t size = ::readlink((directories.session_data(id) + "/run").c_str(), root, sizeof root);
-  return size > 0 && std::string(root, static_cast<std::size_t>(size)) == directories.run;
+  return find_link(directories.session_data(id) + "/run") == directories.run;
 }
 
 json first_event(const std::string& log) {

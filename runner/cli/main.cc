@@ -34,6 +34,7 @@ constexpr Verb kVerbs[] = {
     {"prune", prune_main, "remove all sessions that have ended", kSessionVerbFailed},
     {"rename", rename_main, "give a session that has ended another name", kSessionVerbFailed},
     {"restore", restore_main, "bring a session to life from a snapshot, or a container from a checkpoint"},
+    {"standby", standby_main, "make sessions ready that go on from a snapshot when they are wanted", kSessionVerbFailed},
     {"fork", fork_main, "start many sessions from a snapshot, or from one that runs", kSessionVerbFailed},
     {"suspend", suspend_main, "put a session on disk", kSessionVerbFailed},
     {"wake", wake_main, "go on with a suspended session", kSessionVerbFailed},

@@ -1,14 +1,13 @@
 // `runner restore --from SNAPSHOT ID`, `runner fork`: sessions go on from a snapshot. A container: restore_container.cc.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <charconv>
 #include <deque>
 
 #include "isolate/sys/child.h"
-#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
 #include "runner/cli/checkpoint.h"
 #include "runner/cli/revive.h"
 #include "runner/cli/run.h"
@@ -46,7 +45,7 @@ int revive(Context& context, const Revival& how) {
   flags.events_fd = how.events_fd;
   flags.cidfile.clear();
   std::vector<std::string> arguments = manifest.config;
-  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.wakes};
+  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.standby, how.wakes};
   try {
     return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
   } catch (const UsageError& error) {
@@ -75,11 +74,13 @@ int restore_session(Context& context) try {
   options.flag("-d,--detach", how.detach, "leave it in the background");
   options.flag("-i,--interactive", how.interactive, "our stdin goes to its program");
   options.flag("--rm", how.rm, "remove it when it has ended");
+  options.flag("--standby", how.standby, "with -d: all is made ready, and it goes on at the first request");
   options.value("--output", how.output, "events or raw");
   options.number("--events-fd", how.events_fd, "write the events to this descriptor too");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
   how.id = one_argument(context.parse(options), "restore");
   if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");
+  if (how.standby && !how.detach) throw UsageError("restore: --standby waits in the background: add -d");
   how.verify = read_verify(verify);
   return revive(context, how);
 } catch (const HelpAsked&) {
@@ -95,52 +96,27 @@ int restore_main(Context& context) { return of_container(context) ? restore_cont
 
 namespace {
 
-std::string random_name(const std::string& base) {
-  unsigned number;
-  isolate::sys::check(::getrandom(&number, sizeof number, 0), "make a random id");
-  return fmt::format("{}-{:08x}", base.substr(0, 100), number);
-}
-
-// Each in a process of its own: a session's supervisor is one, and two restores at a time use two CPUs.
-isolate::sys::Child start_one(const std::vector<std::string>& arguments) {
-  isolate::sys::Child child = isolate::sys::clone_process(0);
-  if (child.pid() != 0) return child;
-  int nothing = ::open("/dev/null", O_RDWR);
-  ::dup2(nothing, 0);
-  ::dup2(nothing, 1);
-  std::vector<char*> argv;
-  for (const std::string& each : arguments) argv.push_back(const_cast<char*>(each.c_str()));
-  argv.push_back(nullptr);
-  ::execv("/proc/self/exe", argv.data());
-  ::_exit(127);
-}
-
-}  // namespace
-
-int fork_main(Context& context) try {
+// Many sessions from one snapshot, or from a session that runs; `how` is what each `restore` is given besides.
+int start_many(Context& context, const char* verb, const char* about, const std::vector<std::string>& how) {
   std::string from, prefix, count_text = "1", verify = "metadata";
   bool rm = false;
-  Options options("fork", "Start sessions that go on from one snapshot, or from a session that runs: runner fork NAME -n 4");
-  options.value("-n,--count", count_text, "how many");
-  options.value("--name", prefix, "they are called NAME-1, NAME-2, ... (default: at random)");
+  Options options(verb, about);
+  options.value("-n,--count", count_text, "how many; 1 by default");
+  options.value("--name", prefix, "their names begin with this: NAME-1, NAME-2, ...");
   options.flag("--rm", rm, "remove each when it has ended");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
-  from = one_argument(context.parse(options), "fork", "NAME");
+  from = one_argument(context.parse(options), verb);
   unsigned count = 0;
-  auto [end, bad] = std::from_chars(count_text.data(), count_text.data() + count_text.size(), count);
-  if (bad != std::errc() || *end || count < 1 || count > 1000) throw UsageError(fmt::format("fork: -n is a number from 1 to 1000, not '{}'", count_text));
+  auto [end, error] = std::from_chars(count_text.data(), count_text.data() + count_text.size(), count);
+  if (error != std::errc() || *end || count < 1 || count > 10'000) throw UsageError(fmt::format("-n: '{}' is no number from 1 to 10000", count_text));
   read_verify(verify);
 
   snapshot::Store store(context.directories());
   if (!store.find(from)) {
     session::Entry entry = context.entry(from);  // a session, then
-    snapshot::TakeOptions take;
-    take.name = random_name(from);
-    take.automatic = true;
-    take.criu = criu_program(context.globals);
-    snapshot::take(context.directories(), context.cgroups(), entry, take);
-    from = take.name;
+    from = snapshot::take(context.directories(), context.cgroups(), entry, take_options(context, entry, "")).name;
   }
+  isolate::sys::Fd nothing = isolate::sys::open_file("/dev/null", O_RDWR);
   const std::size_t at_once = static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
   std::deque<std::pair<std::string, isolate::sys::Child>> under_way;
   int code = 0;
@@ -150,21 +126,25 @@ int fork_main(Context& context) try {
     under_way.pop_front();
   };
   for (unsigned i = 1; i <= count; ++i) {
-    std::string name = prefix.empty() ? random_name(from) : fmt::format("{}-{}", prefix, i);
-    std::vector<std::string> arguments{"runner"};
-    if (!context.globals.root.empty()) arguments.insert(arguments.end(), {"--root", context.globals.root});
-    arguments.insert(arguments.end(), {"--criu", criu_program(context.globals), "restore", "-d", "--verify", verify, "--from", from, name});
-    if (rm) arguments.push_back("--rm");
+    std::string name = prefix.empty() ? random_id(from.substr(0, 100)) : fmt::format("{}-{}", prefix, i);
+    std::vector<std::string> words{"restore", "-d", "--output", "raw", "--verify", verify, "--from", from, name};
+    words.insert(words.end(), how.begin(), how.end());
+    if (rm) words.push_back("--rm");
+    under_way.emplace_back(name, start_self(context, words, nothing.get(), -1));
     if (under_way.size() >= at_once) finish_first();
-    under_way.emplace_back(name, start_one(arguments));
   }
   while (!under_way.empty()) finish_first();
   return code;
-} catch (const HelpAsked&) {
-  throw;
-} catch (const std::exception& error) {
-  report_error(context.globals, error.what());
-  return kSessionVerbFailed;
+}
+
+}  // namespace
+
+int fork_main(Context& context) {
+  return start_many(context, "fork", "Start sessions that go on from one snapshot, or from a session that runs: runner fork NAME -n 4", {});
+}
+
+int standby_main(Context& context) {
+  return start_many(context, "standby", "Make sessions ready that go on from one snapshot at the first request to each: runner standby NAME -n 4", {"--standby"});
 }
 
 }  // namespace runner::cli

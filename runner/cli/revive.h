@@ -5,12 +5,13 @@
 
 #include "runner/cli/context.h"
 #include "runner/snapshot/store.h"
+#include "runner/snapshot/take.h"
 
 namespace runner::cli {
 
 struct Revival {
   std::string snapshot, id;
-  bool rm = false, detach = false, interactive = false;
+  bool rm = false, detach = false, interactive = false, standby = false;
   std::string output;
   int events_fd = -1;
   snapshot::Verify verify = snapshot::Verify::Metadata;
@@ -22,7 +23,8 @@ int revive(Context& context, const Revival& how);
 
 snapshot::Verify read_verify(const std::string& word);  ///< throws UsageError
 
-/// What a request does with a session that is on disk. False when it is not; throws when it cannot wake.
-bool wake_if_suspended(Context& context, const session::State& state);
+/// For a snapshot of that session: without a name it is called SESSION-TIME, and nobody's.
+snapshot::TakeOptions take_options(Context& context, const session::Entry& entry, const std::string& name);
+
 
 }  // namespace runner::cli

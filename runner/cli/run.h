@@ -14,13 +14,15 @@
 
 namespace runner::cli {
 
+std::string random_id(const std::string& prefix);  ///< "s-7f3a09c1"
+
 int run_container(Context& context);
 int run_session(Context& context, const std::vector<std::string>& command);
 
 /// The flags of `run -- COMMAND`, with docker's meaning.
 struct SessionFlags {
   std::string policy = "default", rootfs = "host", workdir, user, memory, cpus, pids, network, name, timeout, sleep_after, entrypoint, hostname, output,
-              cidfile;
+              cidfile, sleep_to = "disk";
   std::vector<std::string> volumes, mounts, tmpfs, env, env_files, cap_drop, cap_add, security, storage, labels, log_options;
   std::string scrollback;
   bool rm = false, interactive = false, terminal = false, detach = false, read_only = false, init = false;
@@ -36,6 +38,7 @@ struct Origin {
   std::optional<snapshot::Snapshot> snapshot;  // until the session has come out of it: it is locked as long as that is there
   std::string criu;  // the program
   snapshot::Verify verify = snapshot::Verify::Metadata;
+  bool standby = false;       // it waits, all but restored, for the first request
   session::Entry* wakes = nullptr;  // the entry of a suspended session, locked, which goes on; null: a new session
 };
 

@@ -17,6 +17,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/cli/run.h"
+#include "runner/cli/sessions.h"
 #include "runner/code/record.h"
 #include "runner/events/trace.h"
 #include "runner/events/writer.h"
@@ -34,12 +35,6 @@ namespace {
 
 constexpr int kRunnerFailed = 125;
 
-std::string random_id() {
-  unsigned number;
-  check(::getrandom(&number, sizeof number, 0), "make a random id");
-  return fmt::format("s-{:08x}", number);
-}
-
 std::string random_hex() {
   std::uint64_t number[2];
   check(::getrandom(number, sizeof number, 0), "make a random id");
@@ -56,9 +51,7 @@ class SessionData {
     ::rename(spare().c_str(), path_.c_str());
     for (const char* folder : {"/fs/upper", "/fs/work"}) make_dirs(path_ + folder, 0700);
     // Whose it is: see lost.cc. The spare one mostly has it already.
-    char whose[PATH_MAX];
-    ssize_t size = ::readlink(link().c_str(), whose, sizeof whose);
-    if (size > 0 && std::string_view(whose, static_cast<std::size_t>(size)) == run) return;
+    if (find_link(link()) == run) return;
     ::unlink(link().c_str());
     check(::symlink(run.c_str(), link().c_str()), "make {}", link());
   }
@@ -188,6 +181,12 @@ void tell_person(const std::string& id, const supervise::Verdict& verdict, bool 
 
 }  // namespace
 
+std::string random_id(const std::string& prefix) {
+  unsigned number;
+  check(::getrandom(&number, sizeof number, 0), "make a random id");
+  return fmt::format("{}-{:08x}", prefix, number);
+}
+
 int run_session(Context& context, const std::vector<std::string>& command) try {
   SessionFlags flags;
   std::vector<std::string> arguments = context.arguments;
@@ -209,7 +208,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
          Origin* origin) {
   Diagnostics wrong;
   plan::Config config = flags.to_config(command, wrong);
-  config.id = flags.name.empty() ? random_id() : flags.name;
+  config.id = flags.name.empty() ? random_id("s") : flags.name;
   if (std::string why = session::why_bad_id(config.id); !why.empty()) wrong.add({"--name"}, "'{}': {}", shown(config.id), why);
   if (flags.terminal && flags.interactive && !flags.detach && !::isatty(0)) wrong.add({"-t"}, "the input device is not a TTY");
   if (!wrong.empty()) throw UsageError(wrong.text());
@@ -291,6 +290,9 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   request.wall_ms = plan.wall_ms;
   request.output_bytes = plan.output_bytes;
   request.sleep_ms = plan.sleep_ms;
+  // Who waits for its end in the foreground would see one.
+  if (flags.detach && flags.sleep_to == "disk" && ::geteuid() == 0)
+    request.suspend = [&](int err) { return start_self(context, {"suspend", id}, err, err); };
   request.interactive = flags.interactive && !flags.detach;
   request.keeps_input = flags.interactive;
   if (!raw) {
@@ -306,15 +308,17 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     request.sinks.push_back(&*more);
   }
   request.arguments = arguments;
+  std::string suspended = origin && origin->wakes ? origin->snapshot->name() : "";  // the snapshot that it is in; empty while it is not on disk
   std::string used_up;  // a snapshot that was this suspension's, and nothing else
   if (origin)
-    request.restore = [&] {
+    request.restore = [&](const supervise::StandBy& stand_by) {
       if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer);
-      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify};
+      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify, stand_by};
       for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
       used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";
       session::remove_suspended(context.directories(), id);
+      suspended.clear();
       origin->snapshot.reset();
       return restored;
     };
@@ -323,14 +327,18 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     request.from = from.substr(0, from.find('\n'));
   }
   request.wakes = origin && origin->wakes;
-  request.on_suspended = [&](const std::string& snapshot) { session::write_suspended(context.directories(), id, snapshot); };
+  request.on_suspended = [&](const std::string& snapshot) { session::write_suspended(context.directories(), id, suspended = snapshot); };
+  auto let_caller_go = [&] {
+    if (!daemon.told) return;
+    out.drain();
+    for (supervise::Output* stream : {&out, &err}) stream->let_go();  // who reads our stdout to its end must not wait for the daemon
+    for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
+    daemon.tell(0);
+  };
+  request.standby = origin && origin->standby;
+  request.on_standby = let_caller_go;
   request.on_started = [&] {
-    if (flags.detach) {
-      out.drain();
-      for (supervise::Output* stream : {&out, &err}) stream->let_go();  // who reads our stdout to its end must not wait for the daemon
-      for (int fd = 0; fd < 3; ++fd) to_nothing(fd);
-      daemon.tell(0);
-    }
+    let_caller_go();
     supervise::notify_manager(fmt::format("READY=1\nMAINPID={}\nSTATUS=session {} runs", ::getpid(), id));
     try {
       if (!used_up.empty()) snapshot::Store(context.directories()).remove(used_up);
@@ -342,7 +350,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
 
   request.on_killed = [&] {
     supervise::notify_manager("STOPPING=1");
-    if (!flags.rm || !session::find_suspended(context.directories(), id).empty()) return;
+    if (!flags.rm || !suspended.empty()) return;
     // Half a millisecond of an ext4's work beside the kernel's own. A dying process may still write: what it does goes at the end.
     try {
       data.remove_layer();
@@ -358,7 +366,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
 
   session::State state = request.state;
   state.ended = state.started = true;
-  state.suspended = session::find_suspended(context.directories(), id);
+  state.suspended = suspended;
   state.result = state.suspended.empty() ? events::word(verdict.result) : "suspended";
   state.exit_code = verdict.exit_code;
   state.finished = session::rfc3339_now();

@@ -181,7 +181,8 @@ void SessionFlags::declare(Options& o) {
   o.flag("-d,--detach", detach, "leave the session running");
   o.value("--name", name, "its id");
   o.value("--timeout", timeout, "limit of wall time, such as 90s");
-  o.value("--sleep-after", sleep_after, "freeze it when nothing has happened for so long, such as 5m, until something is asked of it");
+  o.value("--sleep-after", sleep_after, "let it sleep when nothing has happened for so long, such as 5m, until something is asked of it");
+  o.value("--sleep-to", sleep_to, "disk: it is suspended, if it runs in the background; memory: it is only frozen");
   o.values("--log-opt", log_options, "of its own log: max-size=SIZE of one file, 20M by default, -1 for no limit; max-file=N files, 5 by default");
   o.value("--scrollback", scrollback, "with -t: how much of its output is kept for who attaches later, 64K to 64M; 1M by default");
   o.value("--entrypoint", entrypoint, "the program; the command becomes its arguments");
@@ -213,6 +214,7 @@ plan::Config SessionFlags::to_config(std::vector<std::string> command, Diagnosti
   if (!cpus.empty() && !(config.cpus = parse_cpus(cpus))) wrong.add({"--cpus"}, "must be a number such as 1.5, not '{}'", cpus);
   if (!timeout.empty() && !(config.wall_ms = parse_duration(timeout)))
     wrong.add({"--timeout"}, "must be a time such as 90s or 5m, not '{}'", timeout);
+  if (sleep_to != "disk" && sleep_to != "memory") wrong.add({"--sleep-to"}, "is disk or memory, not '{}'", sleep_to);
   if (!sleep_after.empty() && (!(config.sleep_ms = parse_duration(sleep_after)) || *config.sleep_ms < 1000))
     wrong.add({"--sleep-after"}, "must be a time of at least 1s, such as 5m, not '{}'", sleep_after);
   try {

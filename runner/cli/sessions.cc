@@ -1,20 +1,22 @@
 #include "runner/cli/sessions.h"
 
-#include "runner/snapshot/store.h"
-
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "isolate/execute.h"
 #include "isolate/sys/child.h"
 #include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/lost.h"
+#include "runner/snapshot/store.h"
 
 namespace runner::cli {
 
@@ -105,6 +107,7 @@ std::vector<Found> all_sessions(Context& context) {
 
 std::string status_of(Context& context, const session::State& state) {
   if (!state.suspended.empty()) return "suspended";
+  if (state.standby && session::open_process(state)) return "standby";
   if (state.ended) return session::status_name(session::Status::Stopped);
   return session::status_name(session::status_of(state, context.cgroups()));
 }
@@ -114,7 +117,8 @@ void signal_session(Context& context, const session::State& state, int number) {
   if (!process) return;
   auto entry = session::Entry::find(context.directories(), state.id);
   // SIGKILL reaches a sleeping one as well, also when its supervisor answers nobody any more.
-  Fd awake = entry && number != SIGKILL ? keep_awake(*entry, state) : Fd();
+  session::State now = state;
+  Fd awake = entry && number != SIGKILL && !state.standby ? awaken(context, *entry, now) : Fd();
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
   try {
     if (cgroup.frozen()) cgroup.freeze(false);
@@ -159,6 +163,21 @@ bool lock_ended(session::Entry& entry) {
     if (now_ms() > deadline) fail(EBUSY, "lock session {} (another command holds it)", entry.id());
   }
   return true;
+}
+
+Child start_self(Context& context, std::vector<std::string> words, int out, int err) {
+  words.insert(words.begin(), {"runner", "--root", context.directories().run, "--criu", criu_program(context.globals)});
+  std::vector<char*> argv;
+  for (std::string& each : words) argv.push_back(each.data());
+  argv.push_back(nullptr);
+  Child child = clone_process(0);
+  if (child.pid() != 0) return child;
+  if (int nothing = ::open("/dev/null", O_RDWR); nothing >= 0) ::dup2(nothing, 0);
+  if (out >= 0) ::dup2(out, 1);
+  if (err >= 0) ::dup2(err, 2);
+  isolate::reset_signals();
+  ::execv("/proc/self/exe", argv.data());
+  ::_exit(127);
 }
 
 int for_each_id(Context& context, const std::vector<std::string>& ids,

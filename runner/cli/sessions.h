@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "isolate/sys/child.h"
 #include "isolate/sys/fd.h"
 #include "runner/cli/context.h"
 
@@ -36,6 +37,9 @@ bool goes_on(Context& context, const std::string& id, const session::State& was)
 void remove_session(Context& context, session::Entry& entry, const session::State& state);
 /// Its lock, for whoever wants to change an ended session: a sweep has it for moments. False when it is gone.
 bool lock_ended(session::Entry& entry);
+
+/// This program with other words, in a process of its own, which may use another CPU; its stdin is empty. -1: stays as it is.
+isolate::sys::Child start_self(Context& context, std::vector<std::string> words, int out, int err);
 
 /// Does `act` for each id and goes on after a failure, which is reported. Returns the exit status.
 int for_each_id(Context& context, const std::vector<std::string>& ids,

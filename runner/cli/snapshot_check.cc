@@ -10,7 +10,7 @@
 
 namespace runner::cli {
 
-int snapshot_check(Context& context) try {
+int snapshot_check(Context& context) {
   std::string format;
   Options options("snapshot check", "Tell what a snapshot of a running session would keep, close or fail at; nothing is stopped.");
   options.value("-f,--format", format, "table or json (one object a line)");
@@ -29,11 +29,6 @@ int snapshot_check(Context& context) try {
   }
   if (as_table) fmt::print("{}", table(rows));
   return fails ? 1 : 0;
-} catch (const HelpAsked&) {
-  throw;
-} catch (const std::exception& error) {
-  report_error(context.globals, error.what());
-  return kSessionVerbFailed;
 }
 
 }  // namespace runner::cli

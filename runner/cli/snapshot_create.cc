@@ -1,6 +1,7 @@
-// `runner snapshot create`, `runner suspend`: a session's processes and files on disk.
+// `runner snapshot create`: a session's processes and files on disk.
 #include <fmt/format.h>
 
+#include "runner/cli/revive.h"
 #include "runner/cli/snapshot.h"
 #include "runner/code/record.h"
 #include "runner/session/time.h"
@@ -8,7 +9,18 @@
 
 namespace runner::cli {
 
-int snapshot_create(Context& context) try {
+snapshot::TakeOptions take_options(Context& context, const session::Entry& entry, const std::string& name) {
+  snapshot::TakeOptions take;
+  std::string now = session::rfc3339_now();
+  std::erase(now, ':');  // which no name may have
+  take.name = name.empty() ? fmt::format("{}-{}", entry.id().substr(0, 100), now) : name;
+  take.automatic = name.empty();
+  take.criu = criu_program(context.globals);
+  for (const std::string& each : code::recorded_contexts(entry.path())) take.contexts[each] = code::Record(entry.path(), each).language();
+  return take;
+}
+
+int snapshot_create(Context& context) {
   std::string name;
   bool leave_running = false;
   Options options("snapshot create", "Capture a running session: its processes, terminals and files.");
@@ -16,21 +28,12 @@ int snapshot_create(Context& context) try {
   options.flag("--leave-running", leave_running, "the session goes on");
   std::string id = one_argument(context.parse(options), "snapshot create");
   session::Entry entry = context.entry(id);
-  snapshot::TakeOptions take;
-  take.name = name.empty() ? fmt::format("{}-{}", id, session::rfc3339_now()) : name;
-  take.automatic = name.empty();
-  take.criu = criu_program(context.globals);
+  snapshot::TakeOptions take = take_options(context, entry, name);
   take.suspend = !leave_running;
-  for (const std::string& context : code::recorded_contexts(entry.path())) take.contexts[context] = code::Record(entry.path(), context).language();
   snapshot::Taken taken = snapshot::take(context.directories(), context.cgroups(), entry, take);
   fmt::print("{}\n", taken.name);
   fmt::print(stderr, "runner: {} MiB of memory, {} KiB of files; the session stood still for {} ms\n", taken.bytes >> 20, taken.layer_bytes >> 10, taken.frozen_ms);
   return 0;
-} catch (const HelpAsked&) {
-  throw;
-} catch (const std::exception& error) {
-  report_error(context.globals, error.what());
-  return kSessionVerbFailed;
 }
 
 }  // namespace runner::cli

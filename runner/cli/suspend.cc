@@ -2,9 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "isolate/sys/child.h"
-#include "isolate/sys/error.h"
-#include "runner/cli/lost.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/revive.h"
 #include "runner/cli/sessions.h"
 #include "runner/snapshot/take.h"
@@ -19,9 +17,7 @@ int suspend_main(Context& context) {
     Found found = find_session(context, id);
     if (!found.state.suspended.empty()) return;  // as it is wanted
     if (found.state.ended) throw std::runtime_error(fmt::format("session {} has ended ({}): there is nothing to suspend", id, found.state.result));
-    snapshot::TakeOptions take;
-    take.name = id + ".suspended";
-    take.criu = criu_program(context.globals);
+    snapshot::TakeOptions take = take_options(context, found.entry, id + ".suspended");
     take.suspend = take.automatic = true;
     take.layer = false;
     // What a wake that was killed has left: the session runs, so nothing needs it.
@@ -41,7 +37,7 @@ int wake_main(Context& context) {
   if (ids.empty()) throw UsageError("wake: ID is missing");
   return for_each_id(context, ids, [&](const std::string& id) {
     Found found = find_session(context, id);
-    if (!found.state.ended) return;  // as it is wanted
+    if (!found.state.ended) return static_cast<void>(awaken(context, found.entry, found.state));  // as it is wanted, or from its standby
     if (found.state.suspended.empty()) throw std::runtime_error(fmt::format("session {} has ended ({}): it is not suspended", id, found.state.result));
     // Its last supervisor may be about to let go; or another wake is under way, which holds the lock as long as the session runs.
     for (std::int64_t deadline = now_ms() + 60'000; !found.entry.try_lock(); ::usleep(1000)) {
@@ -61,19 +57,6 @@ int wake_main(Context& context) {
     how.wakes = &found.entry;
     if (int code = revive(context, how)) throw std::runtime_error(fmt::format("session {} stays suspended (status {})", id, code));
   });
-}
-
-bool wake_if_suspended(Context& context, const session::State& state) {
-  if (state.suspended.empty()) return false;
-  std::string root = context.directories().run, criu = criu_program(context.globals);
-  isolate::sys::Child child = isolate::sys::clone_process(0);
-  if (child.pid() == 0) {
-    ::dup2(2, 1);  // its id is of no interest
-    ::execl("/proc/self/exe", "runner", "--root", root.c_str(), "--criu", criu.c_str(), "wake", state.id.c_str(), nullptr);
-    ::_exit(127);
-  }
-  if (child.wait() != isolate::sys::Exit{}) throw std::runtime_error(fmt::format("session {} is suspended and could not be woken", state.id));
-  return true;
 }
 
 }  // namespace runner::cli

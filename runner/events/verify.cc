@@ -159,6 +159,13 @@ std::string hex(std::string_view bytes) {
   return text;
 }
 
+std::string unhex(std::string_view digits) {
+  auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(value(digits[i]) * 16 + value(digits[i + 1]));
+  return bytes;
+}
+
 std::string hmac(std::string_view key, std::string_view text) {
   auto bytes = [](std::string_view view) { return reinterpret_cast<const std::uint8_t*>(view.data()); };
   hmac_sha256_ctx context;

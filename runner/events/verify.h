@@ -47,6 +47,7 @@ inline std::string head_path(const std::string& log) { return log + ".head"; }
 std::optional<std::string> find_key(const std::string& log);
 
 std::string hex(std::string_view bytes);
+std::string unhex(std::string_view digits);  ///< of pairs of lower-case digits, as hex() makes them
 
 /// 64 hex digits.
 std::string hmac(std::string_view key, std::string_view text);

@@ -193,6 +193,8 @@ std::optional<State> Entry::find_state() const {
   s.asleep_since = j.value("asleepSince", "");
   s.volumes = j.value("volumes", s.volumes);
   s.suspended = j.value("suspended", "");
+  s.stays_in_memory = j.value("staysInMemory", "");
+  s.standby = j.value("standby", false);
   s.kept_by = j.value("keptBy", s.kept_by);
   return s;
 }
@@ -206,7 +208,8 @@ void Entry::write_state(const State& s) const {
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
-              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}, {"suspended", s.suspended}});
+              {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}, {"suspended", s.suspended}, {"standby", s.standby},
+              {"staysInMemory", s.stays_in_memory}});
   replace_file(file("state.json"), j.dump(-1, ' ', true, json::error_handler_t::replace), 0600);
 }
 
@@ -247,6 +250,13 @@ std::vector<std::string> list_entries(const Directories& directories) {
   for (const std::string& name : list_dir(directories.run))
     if (name[0] != '.' && find_dir(directories.run + "/" + name)) ids.push_back(name);
   return ids;
+}
+
+int pid_inside(pid_t pid) {
+  std::string status = find_file(fmt::format("/proc/{}/status", pid)).value_or("");
+  std::size_t at = status.find("\nNSpid:");
+  int outer = 0, inner = 0;
+  return at != std::string::npos && std::sscanf(status.c_str() + at + 7, "%d %d", &outer, &inner) == 2 ? inner : 0;
 }
 
 std::uint64_t start_time_of(pid_t pid) {

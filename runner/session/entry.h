@@ -45,6 +45,8 @@ struct State {
   std::vector<std::string> volumes;              // by name
   std::map<std::string, std::string> kept_by;    // the limits of "disk" and "workspace": isolate::name_of
   std::string suspended;                         // the snapshot that it is in; empty: it is not on disk
+  std::string stays_in_memory;                   // why a session that sleeps could not go to disk
+  bool standby = false;                          // CRIU waits to restore it, and is what `pid` names
 };
 
 /// The specification's words.
@@ -85,6 +87,7 @@ std::vector<std::string> list_entries(const Directories& directories);
 Status status_of(const State& state, const isolate::CgroupHost& cgroups);
 /// The process that the state names, or an empty descriptor when it has ended or is a zombie.
 isolate::sys::Fd open_process(const State& state);
+int pid_inside(pid_t pid);  ///< what its session calls it: the second of NSpid, proc(5). 0 when there is none
 std::uint64_t start_time_of(pid_t pid);  ///< 0 when there is no such process, or it is a zombie
 
 /// Removes what sessions whose supervisor died have left: processes, cgroups, files. Cheap when there is nothing to do.

@@ -11,6 +11,7 @@
 #include "isolate/start.h"
 #include "runner/session/directories.h"
 #include "runner/session/entry.h"
+#include "runner/snapshot/criu.h"
 #include "runner/snapshot/mounts.h"
 
 namespace runner::snapshot {
@@ -22,15 +23,14 @@ inline constexpr const char* kDescriptors = "descriptors.json";
 /// CRIU's name of the network namespace that is ours.
 inline constexpr const char* kNetworkKey = "runner-network";
 
-/// Flags that dump and restore have in common; see criu(8).
-struct CriuFlags {
+/// What dump and restore have in common.
+struct ImageOptions : CriuFlags {
   std::string criu;                // the program
   std::string images;              // folder
   std::string work;                // folder of the log
-  bool tcp_established = false, ext_unix_sk = false, shell_job = false, file_locks = false, auto_dedup = false, lazy_pages = false;
 };
 
-struct CheckpointOptions : CriuFlags {
+struct CheckpointOptions : ImageOptions {
   std::string parent;              // folder of an earlier pre-dump, relative to `images`
   bool leave_running = false, pre_dump = false;
   int status_fd = -1;
@@ -42,7 +42,7 @@ struct CheckpointOptions : CriuFlags {
 std::vector<std::string> checkpoint(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::State& state,
                                     const isolate::Plan& plan, const CheckpointOptions& options);
 
-struct RestoreOptions : CriuFlags {
+struct RestoreOptions : ImageOptions {
   bool fresh_network = false;      // also when the plan joins one
   std::function<std::string(const char* status, pid_t pid)> hook_state;  // the state JSON for hooks
   std::function<void()> meanwhile = [] {};  // while the mounts are laid out: what the caller does then costs no time

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <climits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -30,12 +29,6 @@ using json = nlohmann::ordered_json;
 namespace {
 
 [[noreturn]] void refuse(const std::string& why) { throw std::runtime_error("cannot checkpoint the container: " + why); }
-
-std::string link_text(const std::string& path) {
-  char text[PATH_MAX];
-  ssize_t got = ::readlink(path.c_str(), text, sizeof text);
-  return got < 0 ? std::string() : std::string(text, static_cast<std::size_t>(got));
-}
 
 void check_namespaces(const isolate::Plan& plan, pid_t pid) {
   if (!isolate::shares_namespace(pid, NamespaceKind::User))
@@ -94,7 +87,7 @@ Stdio standard_descriptors(pid_t pid) {
   Stdio stdio;
   for (int fd = 0; fd < 3; ++fd) {
     std::string path = fmt::format("/proc/{}/fd/{}", pid, fd), mount_id;
-    std::string link = link_text(path), key;
+    std::string link = find_link(path).value_or(""), key;
     struct stat info;
     bool known = ::stat(path.c_str(), &info) == 0;
     if (link.starts_with("pipe:[")) key = link;
@@ -131,8 +124,7 @@ std::vector<std::string> strangers(const isolate::Cgroup& cgroup, pid_t root) {
 void write_record(const CheckpointOptions& options, int images, const Stdio& stdio, const std::vector<MountPoint>& mounts, bool network, bool terminal) {
   Manifest host = manifest_of_this_host();
   json record{{"version", 1}, {"runner", host.runner_version}, {"kernel", host.kernel}, {"machine", host.machine}, {"cpu", host.cpu},
-              {"network", network}, {"terminal", terminal}, {"stdio", stdio.keys}};
-  for (const MountPoint& mount : mounts) record["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+              {"network", network}, {"terminal", terminal}, {"stdio", stdio.keys}, {"mounts", mounts}};
   for (const std::string& name : list_dir(options.images)) {
     struct stat info;
     if (name.ends_with(".img") && ::fstatat(images, name.c_str(), &info, 0) == 0 && S_ISREG(info.st_mode)) record["files"][name] = info.st_size;
@@ -162,6 +154,7 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
   bool network = !isolate::shares_namespace(pid, NamespaceKind::Network);
 
   CriuOptions criu;
+  static_cast<CriuFlags&>(criu) = options;
   criu.images = images.get();
   criu.work = work.get();
   criu.log = "dump.log";
@@ -175,12 +168,6 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
     criu.external.push_back(fmt::format("net[{}]:{}", info.st_ino, kNetworkKey));
   }
   criu.leave_running = options.leave_running || options.pre_dump;
-  criu.tcp_established = options.tcp_established;
-  criu.ext_unix_sk = options.ext_unix_sk;
-  criu.shell_job = options.shell_job;
-  criu.file_locks = options.file_locks;
-  criu.auto_dedup = options.auto_dedup;
-  criu.lazy_pages = options.lazy_pages;
   criu.link_remap = true;
   criu.ghost_limit = 1u << 30;
   criu.parent = options.parent;
@@ -193,7 +180,7 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
   if (!state.cgroup.empty() && cgroup.frozen()) criu.freeze_cgroup = cgroup.v2_path();
 
   Fd process = session::open_process(state);
-  Fd run = make_run(directories, options.criu);
+  Fd run = make_run(directories);
   Dumper dumper = start_dumper(options.criu, run.get());
   if (options.pre_dump) {
     dumper.criu.pre_dump(criu, [](const std::string&, pid_t) {});
@@ -203,7 +190,7 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
   dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
     if (when == "post-dump") write_record(options, images.get(), stdio, mounts, network, plan.process.terminal.has_value());
   });
-  keep_learnt(directories, options.criu, run.get());
+  keep_learnt(directories, run.get());
   if (options.leave_running) return notes;
   pollfd ended{process.get(), POLLIN, 0};
   if (process && ::poll(&ended, 1, 10'000) == 0) fail(ETIMEDOUT, "end process {} of the container", pid);

@@ -16,13 +16,6 @@ using Kind = MountPoint::Kind;
 
 namespace {
 
-// The mount of the plan that stands at exactly this place: the last one, as it hides the others.
-int planned_at(const isolate::Plan& plan, const std::string& at) {
-  for (std::size_t i = plan.mounts.size(); i-- > 0;)
-    if (isolate::sys::clean_path(plan.mounts[i].to) == at) return static_cast<int>(i);
-  return -1;
-}
-
 // What a recursive bind has brought along.
 bool below_bind(const isolate::Plan& plan, const std::string& at) {
   const Mount* nearest = nullptr;

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -62,12 +61,6 @@ void check_host(const std::string& path, const json& record) {
   if (!cpu.empty()) refuse(path, fmt::format("the CPU it was taken on has other features ({})", cpu));
 }
 
-std::vector<MountPoint> read_mounts(const json& record) {
-  std::vector<MountPoint> all;
-  for (const json& one : record.at("mounts")) all.push_back({one.at("at"), one.at("kind").get<MountPoint::Kind>()});
-  return all;
-}
-
 // A new one with its loopback up. Made by us before CRIU starts: it would call ip and iptables for its contents.
 Fd new_network() {
   Fd home = open_file("/proc/self/ns/net", O_RDONLY);
@@ -100,10 +93,7 @@ bool has_network(const isolate::Plan& plan) {
 
 isolate::Sandbox restore_container(const session::Directories& directories, const isolate::CgroupHost& cgroups, const isolate::Plan& plan,
                                    const RestoreOptions& options) {
-  struct Readable {
-    mode_t before = ::umask(022);
-    ~Readable() { ::umask(before); }
-  } readable;
+  Readable readable;
   auto found = find_dir(options.images);
   if (!found) throw std::runtime_error(fmt::format("cannot restore from {}: there is no such folder", options.images));
   Fd images = open_file(options.images, O_RDONLY | O_DIRECTORY);
@@ -116,21 +106,15 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
   Fd work = open_file(options.work, O_RDONLY | O_DIRECTORY);
 
   CriuOptions criu;
+  static_cast<CriuFlags&>(criu) = options;
   criu.images = images.get();
   criu.work = work.get();
   criu.log = "restore.log";
   criu.root = isolate::kBareRoot;
-  criu.external = external_of_container(read_mounts(record), plan);
-  criu.tcp_established = options.tcp_established;
-  criu.ext_unix_sk = options.ext_unix_sk;
-  criu.shell_job = options.shell_job;
-  criu.file_locks = options.file_locks;
-  criu.auto_dedup = options.auto_dedup;
-  criu.lazy_pages = options.lazy_pages;
+  criu.external = external_of_container(record.at("mounts").get<std::vector<MountPoint>>(), plan);
   criu.link_remap = true;
   criu.orphan_pts_master = true;
   criu.ext_masters = true;
-  if (const char* level = std::getenv("RUNNER_CRIU_LOG")) criu.log_level = std::atoi(level);
   std::vector<std::string> keys = record.at("stdio");
   Fd stdio[3];
   for (int fd = 0; fd < 3; ++fd) {
@@ -142,8 +126,7 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
     stdio[fd] = Fd(check(::fcntl(fd, F_DUPFD, 3), "keep standard descriptor {}", fd));
     criu.inherit.push_back({key, stdio[fd].get()});
   }
-  Fd run = make_run(directories, options.criu);
-  for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
+  Fd run = make_restore_run(directories);
   isolate::RestorerOptions restorer_options;
   restorer_options.cgroups = cgroups;
   restorer_options.run = run.get();
@@ -178,12 +161,9 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
     }
     if (when == "post-restore") options.on_restored(root);
   });
-  Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
-  Child root(pid, std::move(pidfd));
-  restorer.child().wait();
-  keep_learnt(directories, options.criu, run.get());
-  return isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), std::move(terminal), false,
-                          std::move(restorer.workspace()));
+  isolate::Sandbox sandbox = restorer.take_up(pid, std::move(terminal));
+  keep_learnt(directories, run.get());
+  return sandbox;
 }
 
 }  // namespace runner::snapshot

@@ -2,13 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
 
 #include <nlohmann/json.hpp>
 
 #include "isolate/sys/fd.h"
 #include "isolate/sys/paths.h"
+#include "runner/snapshot/layers.h"
 
 namespace runner::snapshot {
 
@@ -18,23 +17,6 @@ namespace {
 
 void same(const char* what, const std::string& then, const std::string& now, const char* remedy) {
   if (then != now) throw Unfit(fmt::format("it was made on {} {}, and this is {}: {}", what, then, now, remedy));
-}
-
-enum class Found { No, Yes, Deleted };
-
-// overlayfs(5): what a layer says of a path.
-Found look(const std::string& layer, const std::string& path) {
-  bool opaque = false;
-  for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    std::string here = layer + path.substr(0, slash);
-    struct stat info;
-    if (::lstat(here.c_str(), &info) == -1) return opaque ? Found::Deleted : Found::No;
-    if (S_ISCHR(info.st_mode) && info.st_rdev == 0) return Found::Deleted;
-    if (slash == std::string::npos) return Found::Yes;
-    if (!S_ISDIR(info.st_mode)) return Found::Deleted;
-    char value;
-    opaque = opaque || (::lgetxattr(here.c_str(), "trusted.overlay.opaque", &value, 1) == 1 && value == 'y');
-  }
 }
 
 void check_mapped(const Mapped& then, const isolate::Plan& plan) {
@@ -59,9 +41,9 @@ std::string host_path(const isolate::Plan& plan, const std::string& path) {
   if (!plan.root.overlay) return plan.root.path + path;
   for (const std::string& layer : plan.root.overlay->lower) {
     std::string base = layer == "/" ? "" : layer;
-    Found found = look(base, path);
-    if (found == Found::Yes) return base + path;
-    if (found == Found::Deleted) break;
+    Said said = look_in_layer(base, path);
+    if (said == Said::Here) return base + path;
+    if (said == Said::Gone) break;
   }
   return {};
 }

@@ -1,7 +1,6 @@
 #include "runner/snapshot/hazards.h"
 
 #include <fmt/format.h>
-#include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -27,11 +26,7 @@ namespace {
 
 constexpr std::uint64_t kLargeDeleted = 1u << 30;  // take.cc: ghost_limit
 
-std::string link_of(const std::string& path) {
-  char text[PATH_MAX];
-  ssize_t size = ::readlink(path.c_str(), text, sizeof text);
-  return std::string(text, size > 0 ? static_cast<std::size_t>(size) : 0);
-}
+std::string link_of(const std::string& path) { return find_link(path).value_or(""); }
 
 std::string field(const std::string& text, const std::string& name) {
   std::size_t at = text.find(name);

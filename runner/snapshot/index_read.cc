@@ -10,6 +10,7 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/paths.h"
+#include "runner/events/verify.h"
 #include "runner/snapshot/digest.h"
 #include "runner/snapshot/index.h"
 #include "runner/snapshot/walk.h"
@@ -87,10 +88,7 @@ class Fields {
   std::string hex() {
     std::string_view text = next();
     if (text.size() % 2 || !is_hex(text, text.size())) refuse(line_, "has a bad value");
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); i += 2)
-      out += static_cast<char>(hex_digit(text[i]) * 16 + hex_digit(text[i + 1]));
-    return out;
+    return events::unhex(text);
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -191,6 +192,20 @@ CopiedLayer copy_layer(const std::string& from, const std::string& to, std::uint
   CopiedLayer copied = copier.copied();
   copied.ms = (now_us() - begin) / 1000;
   return copied;
+}
+
+Said look_in_layer(const std::string& layer, const std::string& path) {
+  bool opaque = false;
+  for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    std::string here = layer + path.substr(0, slash);
+    struct stat info;
+    if (::lstat(here.c_str(), &info) == -1) return opaque ? Said::Gone : Said::Nothing;
+    if (is_whiteout(info)) return Said::Gone;
+    if (slash == std::string::npos) return Said::Here;
+    if (!S_ISDIR(info.st_mode)) return Said::Gone;
+    char value;
+    opaque = opaque || (::lgetxattr(here.c_str(), "trusted.overlay.opaque", &value, 1) == 1 && value == 'y');
+  }
 }
 
 }  // namespace runner::snapshot

@@ -22,4 +22,8 @@ struct CopiedLayer {
 /// The copy is what isolate::Overlay::lower wants, with lower_ids mapping 0 to the new session's range: it shows what the original showed.
 CopiedLayer copy_layer(const std::string& from, const std::string& to, std::uint32_t first_id);
 
+/// What a layer, a folder of the host, says of a path in it: overlayfs's rules of whiteouts and opaque folders.
+enum class Said { Nothing, Here, Gone };
+Said look_in_layer(const std::string& layer, const std::string& path);
+
 }  // namespace runner::snapshot

@@ -48,10 +48,7 @@ bool read_bytes(Value value, std::string& to) {
   if (value.size() != 1) return value.wrong("must have the key hex and no other"), false;
   if (!value["hex"].require(digits)) return false;
   if (digits.size() % 2 || !is_hex(digits, digits.size())) return value.wrong("must be pairs of hex digits"), false;
-  to.clear();
-  auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  for (std::size_t i = 0; i < digits.size(); i += 2)
-    to += static_cast<char>(digit(digits[i]) * 16 + digit(digits[i + 1]));
+  to = events::unhex(digits);
   if (to.find('\0') != std::string::npos) return value.wrong("must not contain a NUL character"), false;
   return true;
 }

@@ -32,12 +32,17 @@ MountPoint::Kind kind_of(const std::string& at, const std::string& root, const s
 }
 
 std::string source_of(const std::string& at, const isolate::Plan& plan) {
-  for (std::size_t i = plan.mounts.size(); i-- > 0;)
-    if (isolate::sys::clean_path(plan.mounts[i].to) == at) return isolate::flat_mount(i);
-  return isolate::kLaidOut + at;  // a device, or what lies below a volume
+  int n = planned_at(plan, at);
+  return n >= 0 ? isolate::flat_mount(static_cast<std::size_t>(n)) : isolate::kLaidOut + at;  // a device, or what lies below a volume
 }
 
 }  // namespace
+
+int planned_at(const isolate::Plan& plan, const std::string& at) {
+  for (std::size_t i = plan.mounts.size(); i-- > 0;)
+    if (isolate::sys::clean_path(plan.mounts[i].to) == at) return static_cast<int>(i);
+  return -1;
+}
 
 // proc(5), mountinfo: ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAGS...] - TYPE SOURCE SUPER-OPTIONS
 std::vector<MountPoint> mounts_of(int pid) {

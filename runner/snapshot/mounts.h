@@ -20,8 +20,15 @@ struct MountPoint {
   Kind kind = Kind::Ours;
 };
 
+/// In records, by nlohmann/json's rules.
+void to_json(auto& json, const MountPoint& mount) { json = {{"at", mount.at}, {"kind", mount.kind}}; }
+void from_json(const auto& json, MountPoint& mount) { json.at("at").get_to(mount.at), json.at("kind").get_to(mount.kind); }
+
 /// Of the process's mount namespace. What lies in a file system of its own in memory (/dev/shm, --tmpfs) is CRIU's to keep.
 std::vector<MountPoint> mounts_of(int pid);
+
+/// Which of the plan's mounts stands at exactly this place: the last one, as it hides the others. -1: none.
+int planned_at(const isolate::Plan& plan, const std::string& at);
 
 /// CRIU's --external, of a dump and of a restore.
 std::vector<std::string> external_at_dump(const std::vector<MountPoint>& mounts);

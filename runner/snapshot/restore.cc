@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +19,7 @@
 #include "runner/snapshot/fits.h"
 #include "runner/snapshot/identity.h"
 #include "runner/snapshot/images.h"
+#include "runner/snapshot/layers.h"
 #include "runner/snapshot/mounts.h"
 #include "runner/snapshot/swrk.h"
 #include "runner/supervise/parking.h"
@@ -40,6 +39,12 @@ class Phases {
     times_[name] = fmt::format("{:.1f}", now - last_);
     last_ = now;
   }
+  // All until now was done ahead of the request.
+  void end_ahead() {
+    double now = milliseconds();
+    times_ = {{"ahead", fmt::format("{:.1f}", now - began_)}};
+  }
+  void begin_again() { began_ = last_ = milliseconds(); }
   std::uint64_t total() const { return static_cast<std::uint64_t>(milliseconds() - began_ + 0.5); }
   const std::map<std::string, std::string>& times() const { return times_; }
 
@@ -53,28 +58,17 @@ class Phases {
   std::map<std::string, std::string> times_;
 };
 
-std::vector<MountPoint> read_mounts(const json& record) {
-  std::vector<MountPoint> all;
-  for (const json& one : record.at("mounts")) all.push_back({one.at("at"), one.at("kind").get<MountPoint::Kind>()});
-  return all;
-}
-
-// Whether one of the layers has something to say of this path: it is there, or it or a folder above was deleted. A folder stays, as it was.
+// Whether one of the layers has something to say of this path. A folder stays, as it was.
 bool changed_in(const std::vector<std::string>& layers, isolate::GeneratedFile& file) {
-  const std::string& path = file.path;
+  bool folder = file.path.ends_with('/');
+  std::string path = folder ? file.path.substr(0, file.path.size() - 1) : file.path;
   for (const std::string& layer : layers) {
-    for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-      std::string here = layer + path.substr(0, slash);
-      struct stat info;
-      if (::lstat(here.c_str(), &info) == -1) break;
-      if (!S_ISDIR(info.st_mode) || slash == std::string::npos) return true;
-      if (slash + 1 == path.size()) {
-        file.mode = info.st_mode & 07777, file.uid = info.st_uid, file.gid = info.st_gid;
-        return false;
-      }
-      char opaque;
-      if (::lgetxattr(here.c_str(), "trusted.overlay.opaque", &opaque, 1) == 1 && opaque == 'y') return true;
-    }
+    Said said = look_in_layer(layer, path);
+    if (said == Said::Nothing) continue;
+    struct stat info;
+    if (said == Said::Gone || !folder || ::lstat((layer + path).c_str(), &info) == -1 || !S_ISDIR(info.st_mode)) return true;
+    file.mode = info.st_mode & 07777, file.uid = info.st_uid, file.gid = info.st_gid;
+    return false;
   }
   return false;
 }
@@ -102,21 +96,19 @@ void put_layers(isolate::Plan& plan, const Snapshot& snapshot, bool wakes) {
 
 supervise::Restored restore(const session::Directories& directories, const Snapshot& snapshot, const RestoreSetting& setting) {
   Phases phases;
-  // Processes in the new user namespace read what we make here: its root is not ours.
-  struct Readable {
-    mode_t before = ::umask(022);
-    ~Readable() { ::umask(before); }
-  } readable;
+  Readable readable;
   json record = json::parse(snapshot.manifest().session);
   auto refuse = [&](const std::string& why) { return supervise::Refused(snapshot.name(), why); };
-  try {
-    check_fits(snapshot.manifest(), setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
-  } catch (const Unfit& unfit) {
-    throw refuse(unfit.what());
-  }
-  phases.end("fits");
-  Fd run = make_run(directories, setting.criu);
-  for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {}", folder);
+  auto check_it_fits = [&] {
+    try {
+      check_fits(snapshot.manifest(), setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
+    } catch (const Unfit& unfit) {
+      throw refuse(unfit.what());
+    }
+    phases.end("fits");
+  };
+  check_it_fits();
+  Fd run = make_restore_run(directories);
   Fd images = open_folder(run.get(), "images"), work = open_folder(run.get(), "work");
   auto [ours, theirs] = socket_pair();
 
@@ -129,7 +121,13 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   options.cgroups = setting.cgroups;
   options.run = run.get();
   options.keep = {theirs.get()};
-  options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket); };
+  options.become = [&, socket = theirs.get()] {
+    if (setting.stand_by) {  // who waits for the end of our output must not wait for this
+      Fd nothing = open_file("/dev/null", O_RDWR);
+      for (int fd = 0; fd < 3; ++fd) check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
+    }
+    Criu::become(setting.criu, socket);
+  };
   isolate::Restorer restorer = isolate::start_restorer(setting.plan, options);
   theirs.close();
   phases.end("prepare");
@@ -143,15 +141,21 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   phases.end("verify");
   restorer.ready();
   phases.end("wait");
+  if (setting.stand_by) {
+    phases.end_ahead();
+    setting.stand_by(restorer.child());
+    phases.begin_again();
+    check_it_fits();  // libraries may have been upgraded meanwhile
+  }
 
   CriuOptions criu;
   criu.images = images.get();
   criu.work = work.get();
   criu.root = isolate::kBareRoot;
-  criu.external = external_at_restore(read_mounts(record), setting.plan);
+  criu.external = external_at_restore(record.at("mounts").get<std::vector<MountPoint>>(), setting.plan);
   criu.empty_namespaces = CLONE_NEWNET;
   criu.tcp_established = true;
-  criu.link_remap = true;
+  criu.file_locks = criu.link_remap = true;
   pid_t pid = 0;
   std::string unfit;
   int alone = 0;
@@ -175,12 +179,10 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
     if (!unfit.empty()) throw refuse(unfit);
     throw;
   }
-  Fd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "watch process {}", pid)));
-  Child root(pid, std::move(pidfd));
-  Fd control = supervise::take_descriptor(root.pidfd(), record.at("far"));
-  restorer.child().wait();
+  isolate::Sandbox sandbox = restorer.take_up(pid);
+  Fd control = supervise::take_descriptor(sandbox.child().pidfd(), record.at("far"));
   phases.end("resume");
-  keep_learnt(directories, setting.criu, run.get());
+  keep_learnt(directories, run.get());
 
   events::SessionRestored event;
   event.kind = setting.kind;
@@ -190,8 +192,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   event.pid = pid;
   event.phases = phases.times();
   event.ms = phases.total();
-  return {isolate::Sandbox(std::move(root), std::move(restorer.cgroup()), std::move(restorer.disk()), isolate::Link(), Fd(), false, std::move(restorer.workspace())), std::move(control),
-          record.at("calls").dump(), setting.kind == "warm" ? record.at("ran_ms").get<std::uint64_t>() : 0, event};
+  return {std::move(sandbox), std::move(control), record.at("calls").dump(), setting.kind == "warm" ? record.at("ran_ms").get<std::uint64_t>() : 0, event};
 }
 
 }  // namespace runner::snapshot

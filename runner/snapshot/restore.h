@@ -18,6 +18,7 @@ struct RestoreSetting {
   std::string criu;                // the program
   std::string kind;                // of session.restored: "warm" or "fork"
   Verify verify = Verify::Metadata;
+  supervise::StandBy stand_by;     // called once all is laid out and CRIU runs; what it throws ends the restore. Null: no wait
 };
 
 /// The snapshot's layers go below the upper one of the plan's overlay. Of a session that wakes the top one is its own upper layer still,

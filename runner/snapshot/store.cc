@@ -184,17 +184,21 @@ void Store::remove(const std::string& name) {
   std::string where = path() + "/" + name, aside = fmt::format("{}/{}{}-{}", path(), kOld, name, ::getpid());
   if (!session::why_bad_id(name).empty() || !find_dir(where))
     throw std::runtime_error(fmt::format("there is no snapshot {} (`runner snapshot ls` lists them)", name));
+  auto refuse_if_used = [&] {
+    if (auto users = users_of(name); !users.empty())
+      throw std::runtime_error(fmt::format("snapshot {} is in use by {}: remove {} first", name, fmt::join(users, ", "),
+                                           users.size() == 1 ? "it" : "them"));
+  };
   Fd whole = lock_store(path(), LOCK_EX);
   std::optional<Fd> lock;
   for (int waited = 0; !(lock = lock_directory(where, LOCK_EX | LOCK_NB)); ++waited) {
     if (!find_dir(where)) return;  // another one has removed it
+    if (waited == kInUse) refuse_if_used();  // a session on standby has both the lock and a name
     if (waited == kInUse) fail(EBUSY, "remove snapshot {} (a command that restores or copies it holds it)", name);
     timespec moment{0, 1'000'000};
     ::nanosleep(&moment, nullptr);
   }
-  if (auto users = users_of(name); !users.empty())
-    throw std::runtime_error(fmt::format("snapshot {} is in use by {}: remove {} first", name, fmt::join(users, ", "),
-                                         users.size() == 1 ? "it" : "them"));
+  refuse_if_used();
   check(::rename(where.c_str(), aside.c_str()), "remove {}", where);
   whole.close();
   sync_directory(path());

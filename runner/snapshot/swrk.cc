@@ -8,6 +8,7 @@
 
 #include "isolate/execute.h"
 #include "isolate/link.h"
+#include "isolate/restorer.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/mount.h"
@@ -21,12 +22,12 @@ namespace {
 
 constexpr const char* kLearnt = "criu.kdat";  // CRIU's own name for it, in /run
 
-// It holds for this boot and this CRIU, which checks the second itself.
+// It holds for this boot, as its folder does.
 std::string learnt_file(const session::Directories& directories) { return directories.run + "/.criu.kdat"; }
 
 }  // namespace
 
-Fd make_run(const session::Directories& directories, const std::string&) {
+Fd make_run(const session::Directories& directories) {
   Fd run = new_mount("tmpfs", "tmpfs", {{"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   for (const char* folder : {"images", "work"}) check(::mkdirat(run.get(), folder, 0755), "make {} for CRIU", folder);
   if (auto learnt = find_file(learnt_file(directories))) {
@@ -36,12 +37,20 @@ Fd make_run(const session::Directories& directories, const std::string&) {
   return run;
 }
 
-void keep_learnt(const session::Directories& directories, const std::string&, int run) {
-  struct stat info;
-  std::string file = learnt_file(directories);
-  if (::stat(file.c_str(), &info) == 0) return;
-  if (auto learnt = find_file_at(run, kLearnt)) replace_file(file, *learnt, 0600);
+Fd make_restore_run(const session::Directories& directories) {
+  Fd run = make_run(directories);
+  for (const char* folder : isolate::kRestoreFolders) check(::mkdirat(run.get(), folder, 0755), "make {} for CRIU", folder);
+  return run;
 }
+
+void keep_learnt(const session::Directories& directories, int run) {
+  std::string file = learnt_file(directories);
+  auto learnt = find_file_at(run, kLearnt);
+  if (learnt && learnt != find_file(file)) replace_file(file, *learnt, 0600);
+}
+
+Readable::Readable() : before_(::umask(022)) {}
+Readable::~Readable() { ::umask(before_); }
 
 Dumper start_dumper(const std::string& criu, int run) {
   auto [ours, theirs] = socket_pair();

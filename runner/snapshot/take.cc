@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -32,12 +30,6 @@ using isolate::init::Kind;
 using json = nlohmann::json;
 
 namespace {
-
-std::uint64_t now_ms() {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
-}
 
 // Of a Failed frame: STAGE, PATH, CAUSE and HINT with a zero between them.
 std::string cause_in(const std::string& failed) {
@@ -115,16 +107,15 @@ void add_parents(const Store& store, const json& record, Manifest& manifest) {
 }  // namespace
 
 Taken take(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::Entry& entry, const TakeOptions& options) {
-  std::uint64_t began = now_ms();
+  supervise::Clock::time_point began = supervise::Clock::now();
   Store store(directories);
   Draft draft = store.draft();
   Taken taken;
   taken.name = options.name;
-  Manifest manifest;
-  manifest.cpu = cpu_features();
+  Manifest manifest = manifest_of_this_host();
 
   // All that can be done before is done before: the session stands still from here.
-  Fd run = make_run(directories, options.criu);
+  Fd run = make_run(directories);
   Dumper dumper = start_dumper(options.criu, run.get());
   Fd images = open_file(draft.criu(), O_RDONLY | O_DIRECTORY);
   Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
@@ -134,7 +125,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   session::State state = entry.read_state();
   if (state.asleep_since.empty() && session::status_of(state, cgroups) == session::Status::Paused)
     throw std::runtime_error(fmt::format("session {} is paused: `runner resume {}` first", entry.id(), entry.id()));
-  std::uint64_t parked_at = now_ms();
+  supervise::Clock::time_point parked_at = supervise::Clock::now();
   Parked parked(entry, options.name);
   const json& record = parked.record();
   // Their limits would have to be put on files that are there already.
@@ -152,7 +143,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   criu.leave_running = true;
   criu.empty_namespaces = CLONE_NEWNET;
   criu.tcp_established = true;
-  criu.link_remap = true;
+  criu.file_locks = criu.link_remap = true;
   criu.ghost_limit = 1u << 30;
   auto explain = [&](const std::string& why) {
     std::string text = why;
@@ -164,35 +155,29 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   try {
     dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
       if (when != "post-dump") return;
-      std::uint64_t start = now_ms();
       CopiedLayer copied;
       if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
       taken.layer_bytes = copied.bytes;
-      taken.layer_ms = now_ms() - start;
+      taken.layer_ms = copied.ms;
       manifest.mapped = mapped_files(group.processes());
       if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
     });
   } catch (const std::exception& error) {
     throw explain(error.what());
   }
-  taken.frozen_ms = now_ms() - parked_at;
+  taken.frozen_ms = supervise::milliseconds_since(parked_at);
   if (!options.suspend) parked.wake();
 
   manifest.session_id = entry.id();
   manifest.left_running = !options.suspend;
   manifest.automatic = options.automatic;
-  utsname host;
-  ::uname(&host);
-  manifest.kernel = host.release;
-  manifest.machine = host.machine;
-  manifest.runner_version = RUNNER_VERSION;
   manifest.policy_name = record.at("policy");
   manifest.policy_hash = record.at("filters");
   manifest.config = record.at("arguments").get<std::vector<std::string>>();
   manifest.first_id = record.at("first_id");
   manifest.id_count = session::IdRangeLease::kSize;
   json session = record;
-  for (const MountPoint& mount : mounts) session["mounts"].push_back({{"at", mount.at}, {"kind", mount.kind}});
+  session["mounts"] = mounts;
   session["contexts"] = options.contexts;
   manifest.session = session.dump();
   if (options.layer) manifest.layers = {"0"};
@@ -201,12 +186,12 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   taken.id = snapshot.manifest().id;
   for (const File& file : snapshot.manifest().files)
     if (file.path.starts_with("criu/")) taken.bytes += file.size;
-  taken.ms = now_ms() - began;
+  taken.ms = supervise::milliseconds_since(began);
   json created{{"snapshot", options.name}, {"id", taken.id}, {"bytes", taken.bytes}, {"layer_bytes", taken.layer_bytes},
                {"frozen_ms", taken.frozen_ms}, {"layer_ms", taken.layer_ms}, {"ms", taken.ms}};
   if (options.suspend) parked.suspend();
   else tell_created(entry, created);
-  keep_learnt(directories, options.criu, run.get());
+  keep_learnt(directories, run.get());
   return taken;
 }
 

@@ -1,12 +1,12 @@
 // The calls of a session that is put into a snapshot, and of one that comes out of it.
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/events/verify.h"
+#include "runner/session/entry.h"
 #include "runner/supervise/calls.h"
 
 namespace runner::supervise {
@@ -17,37 +17,15 @@ using json = nlohmann::json;
 
 namespace {
 
-std::string to_hex(const std::string& bytes) {
-  std::string text;
-  for (unsigned char c : bytes) text += fmt::format("{:02x}", c);
-  return text;
-}
-std::string from_hex(const std::string& text) {
-  std::string bytes;
-  for (std::size_t i = 0; i + 1 < text.size(); i += 2) bytes += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
-  return bytes;
-}
-
-// The number by which a process knows itself: the last of NSpid, proc(5).
-int pid_inside(pid_t pid) {
-  std::string status = find_file(fmt::format("/proc/{}/status", pid)).value_or("");
-  std::size_t at = status.find("NSpid:");
-  if (at == std::string::npos) return 0;
-  std::istringstream numbers(status.substr(at + 6, status.find('\n', at) - at - 6));
-  int last = 0;
-  for (int each; numbers >> each;) last = each;
-  return last;
-}
-
 json write_request(const CallRequest& r) {
-  return {{"process", to_hex(isolate::init::encode({r.process, {}}))}, {"keeps_input", r.keeps_input}, {"logged", r.logged}, {"wall_ms", r.wall_ms},
+  return {{"process", events::hex(isolate::init::encode({r.process, {}}))}, {"keeps_input", r.keeps_input}, {"logged", r.logged}, {"wall_ms", r.wall_ms},
           {"memory", r.limits.memory.value_or(0)}, {"pids", r.limits.pids.value_or(0)}, {"service", r.service}, {"restart", r.restart},
           {"keeps_awake", r.keeps_awake}, {"channel", r.channel}};
 }
 
 CallRequest read_request(const json& j) {
   CallRequest r;
-  r.process = isolate::init::decode_spawn(from_hex(j.at("process"))).process;
+  r.process = isolate::init::decode_spawn(events::unhex(j.at("process").get<std::string>())).process;
   j.at("keeps_input").get_to(r.keeps_input);
   j.at("logged").get_to(r.logged);
   j.at("wall_ms").get_to(r.wall_ms);
@@ -79,7 +57,7 @@ std::string Calls::save() const {
     json streams = json::object(), members = json::array();
     for (const auto& [stream, each] : call.streams) streams[std::to_string(stream)] = each.received;
     if (number != 0)
-      for (pid_t pid : call.cgroup.processes()) members.push_back(pid_inside(pid));
+      for (pid_t pid : call.cgroup.processes()) members.push_back(session::pid_inside(pid));
     calls.push_back({{"number", number}, {"name", call.name}, {"request", write_request(call.request)}, {"pid", call.pid},
                      {"ms", milliseconds_since(call.began)}, {"input_sent", call.input_sent}, {"input_taken", call.input_taken},
                      {"streams", streams}, {"members", members}});
@@ -128,7 +106,7 @@ void Calls::place_members(const std::string& saved) {
     Call* call = find(one.at("number").get<std::uint32_t>());
     if (!call || one.at("members").empty()) continue;
     if (outside.empty())
-      for (pid_t pid : isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups).processes()) outside[pid_inside(pid)] = pid;
+      for (pid_t pid : isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups).processes()) outside[session::pid_inside(pid)] = pid;
     for (int member : one.at("members")) {
       auto at = outside.find(member);
       if (at == outside.end()) continue;  // it has ended by now

@@ -191,13 +191,13 @@ Fd connect_to_session(const std::string& socket) {
   }
 }
 
-Fd keep_awake(const std::string& socket) {
+Fd keep_awake(const std::string& socket, bool may_sleep) {
   Fd connection;
   try {
     connection = connect_to(socket, SOCK_SEQPACKET);
-    isolate::init::send_frame(connection.get(), {Kind::Go, 0, 0, 0, {}, {}}, {});
+    isolate::init::send_frame(connection.get(), {Kind::Go, may_sleep, 0, 0, {}, {}}, {});
     pollfd answer{connection.get(), POLLIN, 0};
-    constexpr int kPatience = 10'000;
+    constexpr int kPatience = 60'000;  // milliseconds: it may come from disk, or be on its way there
     if (::poll(&answer, 1, kPatience) == 0) fail(ETIMEDOUT, "wake the session (its supervisor does not answer at {})", socket);
     if (!isolate::init::receive_frame(connection.get())) connection.close();
   } catch (const SystemError& error) {

@@ -14,8 +14,9 @@ namespace runner::supervise {
 /// A connection to the supervisor of a session. Throws when there is none: the session has ended.
 isolate::sys::Fd connect_to_session(const std::string& socket);
 
-/// That session is awake from now on, as long as the connection is open. Empty when it has ended.
-isolate::sys::Fd keep_awake(const std::string& socket);
+/// That session is awake from now on, as long as the connection is open; if it `may_sleep`, it only does not go to disk. Empty when it has
+/// ended.
+isolate::sys::Fd keep_awake(const std::string& socket, bool may_sleep);
 
 struct Watching {
   bool interactive = false;         // our stdin goes in, raw when the call has a terminal

@@ -112,7 +112,7 @@ class Control::Client : public Listener {
   /// Its own end comes first: closing with something of the client's unread would throw away what it has not read (unix(7), ECONNRESET).
   bool gone() const { return gone_; }
   /// For the end of its call. Not of a terminal, before which somebody may sit all night: what is typed wakes the session.
-  bool waits() const { return !over_ && (!call_ || (cancels_ && !calls_.has_terminal(*call_))); }
+  bool waits() const { return !over_ && !only_stays_ && (!call_ || (cancels_ && !calls_.has_terminal(*call_))); }
   /// Not more than the call can take.
   bool reads() const { return !(call_ && calls_.input_full(*call_)); }
 
@@ -206,6 +206,7 @@ class Control::Client : public Listener {
         over_ = true;
         return control_.snapshot_(socket_.get(), frame);
       }
+      only_stays_ = frame.kind == Kind::Go && frame.stream;
       if (frame.kind == Kind::Go) return send({Kind::Go, 0, 0, 0, {}, {}}, {});
       if (frame.kind != Kind::Replay) throw std::runtime_error("a connection begins with a call, or with one to look on at");
       call_ = calls_.named(frame.bytes);
@@ -250,7 +251,7 @@ class Control::Client : public Listener {
   std::optional<std::uint32_t> call_;
   std::deque<std::pair<Frame, std::string>> queue_;
   std::size_t queued_ = 0;
-  bool cancels_ = false, gone_ = false, over_ = false;
+  bool cancels_ = false, gone_ = false, over_ = false, only_stays_ = false;
 };
 
 Control::Control(Fd listener, Calls& calls, Model model, Snapshot snapshot)

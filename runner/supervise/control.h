@@ -6,6 +6,7 @@
 //                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
 //   Go ─────────────────────────────────────▶ only keeps the session awake, as every connection without a call does
 //                                           ◀── Go (it is awake)
+//   Go, stream 1 ───────────────────────────▶ it may sleep, but not go to disk; answered as the other
 //   Park + its name ────────────────────────▶ for a snapshot: PID 1 lets go of its socket, and nothing else is answered meanwhile
 //                                           ◀── Parked + what a restore needs, as JSON in a memory file
 //   Wake, or (closed) ──────────────────────▶ it goes on; or  Forget: it is suspended, and ends here
@@ -71,6 +72,7 @@ class Control {
   void wait_for(std::vector<pollfd>& list) const;
   void ready(const pollfd* list);            ///< the entries that wait_for() added
   bool busy() const;                         ///< somebody waits for an answer
+  bool alone() const { return clients_.empty(); }
 
  private:
   class Client;

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "isolate/sys/file.h"
+#include "runner/session/entry.h"
 
 namespace runner::supervise {
 
@@ -43,14 +44,6 @@ std::vector<std::uint64_t> sockets_of(const std::string& pid, std::size_t& looke
     if (read && std::sscanf(target, "socket:[%lu]", &inode) == 1) inodes.push_back(inode);
   }
   return inodes;
-}
-
-// The second number of "NSpid:": what the session calls it.
-int inner_pid(const std::string& pid) {
-  std::string status = find_file("/proc/" + pid + "/status").value_or("");
-  std::size_t at = status.find("\nNSpid:");
-  int outer = 0, inner = 0;
-  return at != std::string::npos && std::sscanf(status.c_str() + at + 7, "%d %d", &outer, &inner) == 2 ? inner : 0;
 }
 
 // Its path in the v2 hierarchy.
@@ -124,7 +117,7 @@ void Ports::tell(const std::vector<Listening>& fresh) {
   for (const Listening& socket : fresh) {
     events::PortOpened event{socket.port, socket.address, "tcp", {}, {}, {}};
     if (const std::string& pid = owners[socket.inode]; !pid.empty()) {
-      if (int inner = inner_pid(pid)) event.pid = inner;
+      if (int inner = session::pid_inside(std::stoi(pid))) event.pid = inner;
       std::string name = find_file("/proc/" + pid + "/comm").value_or("");
       if (!name.empty()) event.process = name.substr(0, name.size() - 1);
       if (std::string call = call_in_(group_of(pid)); !call.empty()) event.call = call;

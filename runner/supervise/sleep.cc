@@ -36,6 +36,10 @@ void Sleep::check(bool busy) {
     return;
   }
   if (used - *cpu_us_ >= after_ms_ * kMicrosecondsAwake) return stir();
+  if (to_disk_()) {
+    quiet_since_ = Clock::now();
+    return;
+  }
   tell_(true);
   group_.freeze(true);
   asleep_ = true;

@@ -6,7 +6,6 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,6 +15,7 @@
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
 #include "runner/session/time.h"
+#include "runner/supervise/beginning.h"
 #include "runner/supervise/calls.h"
 #include "runner/supervise/control.h"
 #include "runner/supervise/parking.h"
@@ -30,7 +30,8 @@ using namespace isolate::sys;
 namespace {
 
 constexpr std::uint64_t kLastWords = 1000;  // milliseconds for the last output of a program that was killed
-constexpr const char* kRestoreHooks = "/etc/runner/restore.d";
+struct NotWanted {};
+
 constexpr int kAskEvery = 200;  // milliseconds; see Cgroup::must_be_asked
 
 // The caller of `run` in the foreground, where it gets the program's bytes as they are.
@@ -49,16 +50,18 @@ class Foreground : public Listener {
 class Supervisor {
  public:
   Supervisor(const Request& request, const session::Entry& entry, events::Writer& events)
-      : request_(request), state_(request.state), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors) {}
+      : request_(request), state_(request.state), entry_(entry), events_(events), signals_(catch_signals()), foreground_(request.raw, request.raw_errors),
+        to_disk_(request.suspend) {}
 
   Verdict run() {
-    if (!request_.wakes) announce();
+    if (!request_.wakes) events_.write(first_event(request_, entry_.id()));
     try {
       isolate::Sandbox sandbox = request_.restore ? restore_sandbox() : start_sandbox();
       sandbox_ = &sandbox;
       watch_limits(sandbox);
       if (!request_.restore) await_spawned();
-      if (request_.sleep_ms) sleep_.emplace(open_group(), request_.sleep_ms, [this](bool asleep) { tell_sleep(asleep); });
+      if (request_.sleep_ms)
+        sleep_.emplace(open_group(), request_.sleep_ms, [this] { return server_->alone() && to_disk_.begin(); }, [this](bool asleep) { tell_sleep(asleep); });
       ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
       if (request_.restore) calls_->place_members(record_), run_restore_hooks(sandbox.child().pid());
@@ -66,6 +69,8 @@ class Supervisor {
       return end(sandbox);
     } catch (const isolate::SetupError& error) {
       return fail_setup(error.failure());
+    } catch (const NotWanted&) {
+      return end_unused();
     } catch (const Refused& refused) {
       events_.write(events::RestoreRefused{refused.snapshot(), refused.what()});
       return fail_setup({isolate::Stage::Start, 0, {}, fmt::format("snapshot {} was refused: {}", refused.snapshot(), refused.what()), {}});
@@ -75,25 +80,6 @@ class Supervisor {
   }
 
  private:
-  void announce() {
-    utsname kernel;
-    ::uname(&kernel);
-    const isolate::Limits& l = request_.plan.cgroup.limits;
-    std::map<std::string, std::string> limits;
-    if (l.memory) limits["memory"] = std::to_string(*l.memory);
-    if (l.pids) limits["pids"] = std::to_string(*l.pids);
-    if (l.cpu_quota) limits["cpus"] = fmt::format("{}", static_cast<double>(*l.cpu_quota) / static_cast<double>(l.cpu_period.value_or(100000)));
-    const auto& overlay = request_.plan.root.overlay;
-    if (overlay && overlay->disk) limits["disk"] = std::to_string(overlay->disk->bytes);
-    for (const isolate::Mount& mount : request_.plan.mounts)
-      if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->quota) limits["workspace"] = std::to_string(bind->quota->limit.bytes);
-    if (request_.wall_ms) limits["wall_ms"] = std::to_string(request_.wall_ms);
-    if (request_.output_bytes) limits["output"] = std::to_string(request_.output_bytes);
-    const isolate::Process& process = request_.plan.process;
-    events_.write(events::SessionStarted{entry_.id(), request_.policy, process.argv, request_.state.rootfs,
-                                         fmt::format("{}:{}", process.uid, process.gid), limits, RUNNER_VERSION, kernel.release});
-  }
-
   isolate::Sandbox start_sandbox() {
     auto [ours, theirs] = socket_pair();
     Fd init = request_.plan.privileged_start ? Fd() : isolate::open_sealed(request_.init_program, request_.plan.ids);
@@ -127,7 +113,7 @@ class Supervisor {
 
   isolate::Sandbox restore_sandbox() {
     std::vector<isolate::Filter> filters = make_filters();
-    Restored restored = request_.restore();
+    Restored restored = request_.restore(request_.standby ? [this](Child& criu) { stand_by(criu); } : StandBy());
     control_ = std::move(restored.control);
     note_born(restored.sandbox.child().pid(), filters);
     record_ = std::move(restored.record);
@@ -142,18 +128,29 @@ class Supervisor {
     return std::move(restored.sandbox);
   }
 
-  // One call for all of them, as the session's user; what they print and how they fail is in the log.
+  // Until somebody connects: listen() answers him, once there is who can.
+  void stand_by(Child& criu) {
+    state_.pid = criu.pid();
+    state_.start_time = session::start_time_of(criu.pid());
+    state_.standby = state_.remove = true;  // should we die now, nothing of it has run
+    entry_.write_state(state_);
+    listener_ = listen_at(entry_.file("control.sock"));
+    request_.on_standby();
+    for (;;) {
+      pollfd wait[] = {{listener_.get(), POLLIN, 0}, {criu.pidfd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+      if (::poll(wait, 3, -1) == -1 && errno != EINTR) fail(errno, "wait for somebody who wants the session");
+      if (wait[2].revents) take_signals();
+      if (wait[1].revents || ending_.forwarded_signal) throw NotWanted();
+      if (wait[0].revents) break;
+    }
+    state_.standby = false;
+    state_.remove = request_.state.remove;
+  }
+
   void run_restore_hooks(pid_t pid) {
     if (::access(fmt::format("/proc/{}/root{}", pid, kRestoreHooks).c_str(), F_OK) != 0) return;
-    CallRequest hooks;
-    hooks.process = request_.plan.process;
-    hooks.process.terminal.reset();
-    hooks.process.cwd = "/";
-    hooks.process.argv = {"/bin/sh", "-c", fmt::format("code=0; for hook in {}/*; do [ -x \"$hook\" ] || continue; \"$hook\" || {{ code=$?; echo \"$hook failed with status $code\" >&2; }}; done; exit $code", kRestoreHooks)};
-    hooks.service = "restore-hooks";
-    hooks.wall_ms = 60'000;
     try {
-      calls_->begin(hooks, nullptr);
+      calls_->begin(restore_hooks(request_.plan.process), nullptr);
     } catch (const std::exception& error) {
       notes_.push_back(fmt::format("the hooks in {} did not run: {}", kRestoreHooks, error.what()));
     }
@@ -180,7 +177,7 @@ class Supervisor {
 
   void listen() {
     Model model{request_.plan.process, events_.traceparent(), request_.fixed_env, request_.call_wall_ms, request_.call_memory, request_.call_pids};
-    server_.emplace(listen_at(entry_.file("control.sock")), *calls_, std::move(model), [this](int client, const isolate::init::Frame& frame) { hear_of_snapshot(client, frame); });
+    server_.emplace(listener_ ? std::move(listener_) : listen_at(entry_.file("control.sock")), *calls_, std::move(model), [this](int client, const isolate::init::Frame& frame) { hear_of_snapshot(client, frame); });
   }
 
   // A client takes a snapshot: from here until its answer all waits, as the session itself does.
@@ -245,6 +242,13 @@ class Supervisor {
     entry_.write_state(state_);
   }
 
+  void stay_in_memory() {
+    auto why = to_disk_.check();
+    if (!why) return;
+    state_.stays_in_memory = *why;
+    entry_.write_state(state_);
+  }
+
   uid_t init_uid() const {
     const auto& uids = request_.plan.ids.uids;
     return uids.empty() ? ::geteuid() : uids.front().outside;
@@ -298,7 +302,8 @@ class Supervisor {
                    {limits_.get(), POLLIN, 0},
                    {v1_oom_ ? v1_oom_.get() : -1, POLLIN, 0},
                    {input_open_ && !calls_->input_full(0) ? 0 : -1, POLLIN, 0},
-                   {ports_->fd(), POLLIN, 0}});
+                   {ports_->fd(), POLLIN, 0},
+                   {to_disk_.fd(), POLLIN, 0}});
       std::vector<Output*> outs = outputs();
       for (Output* out : outs) wait.push_back({out->waiting() ? out->fd() : -1, POLLOUT, 0});
       std::size_t clients = wait.size();
@@ -315,6 +320,7 @@ class Supervisor {
       server_->ready(wait.data() + clients);
       calls_->check_deadlines();
       ports_->check(wait[6].revents);
+      if (wait[7].revents) stay_in_memory();
       if (sleep_) sleep_->check(server_->busy() || calls_->keep_awake());
       if (time_left() == 0 && !over_) end_program(ending_.fork_bomb ? ending_.fork_bomb : ending_.timed_out);
     }
@@ -356,7 +362,7 @@ class Supervisor {
         continue;
       }
       ending_.forwarded_signal = number;
-      calls_->signal(0, number);
+      if (calls_) calls_->signal(0, number);
     }
   }
 
@@ -443,6 +449,21 @@ class Supervisor {
     return verdict;
   }
 
+  // A session on standby that was stopped. Nothing of it has run.
+  Verdict end_unused() {
+    Verdict verdict;
+    verdict.never_began = true;
+    verdict.result = events::Result::Cancelled;
+    verdict.reason = "it was stopped before anybody wanted it";
+    verdict.exit_code = 0;
+    events::SessionEnded ended;
+    ended.result = verdict.result;
+    ended.reason = verdict.reason;
+    ended.ms = milliseconds_since(began_);
+    events_.write(ended);
+    return verdict;
+  }
+
   Verdict fail_setup(const isolate::SetupFailure& f) {
     sleep_.reset();
     Verdict verdict;
@@ -466,8 +487,9 @@ class Supervisor {
   events::Writer& events_;
   isolate::Sandbox* sandbox_ = nullptr;
   std::string record_;
-  Fd signals_, control_, limits_, v1_oom_;
+  Fd signals_, control_, listener_, limits_, v1_oom_;
   Foreground foreground_;
+  ToDisk to_disk_;
   std::vector<std::string> notes_;
   std::optional<Calls> calls_;
   std::optional<Control> server_;  // behind what it speaks to

@@ -12,6 +12,7 @@
 #include "runner/events/writer.h"
 #include "runner/session/entry.h"
 #include "runner/supervise/output.h"
+#include "runner/supervise/to_disk.h"
 #include "runner/supervise/verdict.h"
 
 namespace runner::supervise {
@@ -24,6 +25,9 @@ struct Restored {
   std::uint64_t ran_ms = 0;         // of its wall time, that the session has used up
   events::SessionRestored event;
 };
+
+/// Waits, with `criu` ready to restore, until somebody wants the session. Throws when it is ended instead.
+using StandBy = std::function<void(isolate::sys::Child& criu)>;
 
 /// A snapshot is not one to go on from: its bytes, this host or what is decided today do not fit. Nothing of it has run.
 class Refused : public std::runtime_error {
@@ -44,7 +48,8 @@ struct Request {
   std::string init_program;        // path of runner-init
   std::string filter_cache;
   std::uint64_t wall_ms = 0;       // 0: no limit
-  std::uint64_t sleep_ms = 0;      // of quiet, after which the session is frozen until something is asked of it. 0: never
+  std::uint64_t sleep_ms = 0;      // of quiet, after which the session sleeps until something is asked of it. 0: never
+  Suspend suspend;                 // how it goes to disk then; null: it sleeps in memory
   std::uint64_t output_bytes = 0;  // of stdout and stderr together; more is dropped and counted. 0: no limit
   bool interactive = false;        // the caller's stdin goes in
   bool keeps_input = false;        // an input stays open for who attaches
@@ -54,7 +59,9 @@ struct Request {
   std::vector<Output*> sinks;      // what the events' sinks write to: when one is full, the program waits
   std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
   /// When there is one, it takes the place of the start; called once.
-  std::function<Restored()> restore;
+  std::function<Restored(const StandBy& stand_by)> restore;
+  bool standby = false;                // a restore goes on when somebody connects to the session, not before
+  std::function<void()> on_standby = [] {};
   std::string from;                    // the snapshot that it came out of; empty: none
   bool wakes = false;                  // it goes on where its own log ends
   std::function<void(const std::string& snapshot)> on_suspended = [](const std::string&) {};  // before anything is killed

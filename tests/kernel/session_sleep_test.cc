@@ -37,7 +37,7 @@ struct Sleeper {
   Box box;
   explicit Sleeper(const Args& command = {"sh", "-c", kCounter}, const Args& more = {}) {
     ::chmod(work.path().c_str(), 0777);
-    Args flags{"-d", "--sleep-after", "1s", "-v", work.path() + ":/workspace"};
+    Args flags{"-d", "--sleep-after", "1s", "--sleep-to", "memory", "-v", work.path() + ":/workspace"};
     flags.insert(flags.end(), more.begin(), more.end());
     Ran ran = runner(session_arguments(box.id, flags, command), {.timeout_ms = 20'000});
     if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err + ran.out);

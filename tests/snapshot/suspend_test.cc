@@ -17,12 +17,15 @@ namespace {
 
 constexpr const char* kCounter = "n=0; while :; do n=$((n+1)); echo $n > /workspace/new; mv /workspace/new /workspace/n; sleep 0.05; done";
 
+// At next to no CPU time, which would keep it from falling asleep.
+constexpr const char* kSlow = "n=0; while :; do n=$((n+1)); echo $n > /workspace/n; sleep 0.3; done";
+
 struct Counter {
   Box box;
-  explicit Counter(const Args& flags = {}) {
+  explicit Counter(const Args& flags = {}, const char* command = kCounter) {
     Args all{"run", "-d", "--name", box.id};
     all.insert(all.end(), flags.begin(), flags.end());
-    all.insert(all.end(), {"--", "sh", "-c", kCounter});
+    all.insert(all.end(), {"--", "sh", "-c", command});
     Ran ran = runner_apart(all, Folder());
     if (ran.code != 0) throw std::runtime_error("the session did not start: " + ran.err);
     if (!eventually([&] { return count() > 2; })) throw std::runtime_error("the session does not count");
@@ -147,6 +150,52 @@ TEST_SUITE("suspend") {
     CHECK(kept.err.find(prefix + "-1") != std::string::npos);
     for (int i = 1; i <= 4; ++i) CHECK(runner({"rm", "-f", prefix + "-" + std::to_string(i)}).code == 0);
     CHECK(runner({"snapshot", "rm", name}).code == 0);
+  }
+
+  TEST_CASE("a snapshot that nobody named is called after its session, and can be used by that name") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter;
+    Ran made = runner({"snapshot", "create", "--leave-running", counter.box.id});
+    REQUIRE_MESSAGE(made.code == 0, made.err);
+    std::string name;
+    for (const std::string& each : snapshots())
+      if (each.starts_with(counter.box.id + "-")) name = each;
+    REQUIRE(name != "");
+    CHECK(runner({"snapshot", "verify", name}).code == 0);
+    CHECK(runner({"snapshot", "rm", name}).code == 0);
+  }
+
+  TEST_CASE("a quiet session goes to disk by itself, and whoever wants something of it wakes it") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter({"--sleep-after", "1s"}, kSlow);
+    auto on_disk = [&] { return eventually([&] { return status_of(counter.box.id) == "suspended"; }, 15'000); };
+    for (int i = 0; i < 3; ++i) {
+      int then = counter.count();
+      REQUIRE(on_disk());
+      CHECK(isolate::sys::list_dir("/sys/fs/cgroup/unified/runner/" + counter.box.id).empty());
+      int now = counter.count();
+      CHECK(now >= then);
+      CHECK(now < then + 100);  // it did not count on disk
+    }
+    REQUIRE(on_disk());
+    CHECK(runner({"kill", counter.box.id, "STOP"}).code == 0);  // a signal too
+    CHECK(status_of(counter.box.id) != "suspended");
+    // Who looks on at it keeps it in memory, where it sleeps.
+    Live looking(runner_argv({"attach", "--no-stdin", counter.box.id}));
+    CHECK(eventually([&] { return status_of(counter.box.id) == "paused"; }));
+    CHECK(runner({"logs", "--verify", counter.box.id}).code == 0);
+  }
+
+  TEST_CASE("one that cannot go to disk sleeps in memory, and says why") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter bounded({"--sleep-after", "1s", "--storage-opt", "size=50m"}, kSlow), kept({"--sleep-after", "1s", "--sleep-to", "memory"}, kSlow);
+    CHECK(eventually([&] { return status_of(bounded.box.id) == "paused"; }, 15'000));
+    CHECK(json::parse(runner({"inspect", bounded.box.id}).out).at(0)["sleep"]["in_memory"].get<std::string>().find("limit of its own on the disk") != std::string::npos);
+    CHECK(eventually([&] { return status_of(kept.box.id) == "paused"; }));
+    CHECK(!json::parse(runner({"inspect", kept.box.id}).out).at(0)["sleep"].contains("in_memory"));
+    CHECK(kept.count() > 0);
+    Box box;
+    CHECK(runner_apart({"run", "--name", box.id, "--sleep-after", "1s", "--sleep-to", "mars", "--", "true"}, Folder()).err.find("--sleep-to: is disk or memory") != std::string::npos);
   }
 
   TEST_CASE("a paused session says so, and is as it was") {
