@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 
@@ -56,6 +58,13 @@ void enter_namespaces(const Plan& plan, const std::vector<Fd>& joins) {
     if (joins[i] && plan.namespaces[i].kind != NamespaceKind::Pid)
       check(::setns(joins[i].get(), clone_flag(plan.namespaces[i].kind)), "join the {} namespace of {}",
             namespace_name(plan.namespaces[i].kind), plan.namespaces[i].join);
+}
+
+bool shows_cgroups(const Plan& plan) {
+  return std::any_of(plan.mounts.begin(), plan.mounts.end(), [](const Mount& mount) { return std::holds_alternative<CgroupView>(mount.what); });
+}
+
+void make_cgroup_namespace(const Plan& plan) {
   if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
 }
 

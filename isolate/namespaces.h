@@ -16,12 +16,15 @@ const char* namespace_file(NamespaceKind kind);  ///< under /proc/PID/ns: "net"
 /// has no such kind (time before Linux 5.6), all are in one.
 bool shares_namespace(pid_t pid, NamespaceKind kind);
 
-/// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP: its root would be the parent's group; see enter_namespaces().
+/// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP: its root would be the parent's group; see make_cgroup_namespace().
 std::uint64_t new_namespaces(const Plan& plan);
 
-/// In the child: joins what the plan joins (`joins` holds a descriptor for each, or an empty one), and makes the cgroup
-/// namespace, now that this process is in its group.
+/// In the child: joins what the plan joins (`joins` holds a descriptor for each, or an empty one).
 void enter_namespaces(const Plan& plan, const std::vector<sys::Fd>& joins);
+
+/// Its root is the group that the caller is in by now; and whether the plan has mounts that show it.
+void make_cgroup_namespace(const Plan& plan);
+bool shows_cgroups(const Plan& plan);
 
 /// While it lives, children of this process are born in the pid namespace that the plan joins, if it joins one.
 class PidNamespaceOfChildren {

@@ -12,6 +12,7 @@
 #include "isolate/devices.h"
 #include "isolate/execute.h"
 #include "isolate/mounts.h"
+#include "isolate/namespaces.h"
 #include "isolate/privileges.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -114,16 +115,14 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
       link.expect(Signal::Go);  // we are in our cgroups
       stage = Stage::Namespaces;
       // CRIU leaves cgroups to us, so what it restores has the view that it has itself.
-      if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
+      make_cgroup_namespace(plan);
       stage = Stage::Root;
     };
     // A move into groups of v1 takes the kernel 1 to 13 ms, in which the root is laid out, unless that shows the groups.
-    auto shows_groups = [](const Mount& mount) { return std::holds_alternative<CgroupView>(mount.what); };
-    bool first = std::any_of(plan.mounts.begin(), plan.mounts.end(), shows_groups);
     stage = Stage::Root;
-    if (first) enter_groups();
+    if (shows_cgroups(plan)) enter_groups();
     lay_out(plan, std::move(handles), options);
-    if (!first) enter_groups();
+    if (!shows_cgroups(plan)) enter_groups();
     stage = Stage::Exec;
     std::vector<int> keep = options.keep;
     keep.push_back(link.fd());

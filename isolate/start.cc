@@ -61,10 +61,11 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
 
     stage = Stage::Start;
     if (plan.makes(NamespaceKind::User)) write_id_maps(child.pid(), plan.ids, plan.privileged_start);
-    cgroup.place_v1(child.pid());
     if (plan.process.oom_score_adj && plan.makes(NamespaceKind::User))
       write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*plan.process.oom_score_adj));
     ours.send(Signal::Go);
+    cgroup.place_v1(child.pid());
+    ours.send(Signal::Placed);
     options.on_born(child.pid());
 
     if (handles.hooks) {
