@@ -141,7 +141,7 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
     criu.inherit.push_back({kNetworkKey, net.get()});
     restorer_options.keep.push_back(net.get());
   }
-  restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket); };
+  restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket, false); };
   isolate::Restorer restorer = isolate::start_restorer(plan, restorer_options);
   theirs.close();
   // While it lays out the root. Nothing of the images is read before.

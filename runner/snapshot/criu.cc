@@ -146,7 +146,11 @@ void wait_for_answer(int socket, const CriuOptions& options) {
 
 }  // namespace
 
-void Criu::become(const std::string& program, int socket) {
+void Criu::become(const std::string& program, int socket, bool quiet) {
+  if (quiet) {
+    Fd nothing = open_file("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3; ++fd) check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
+  }
   // The descriptor keeps its number: what is inherited may stand anywhere.
   check(::fcntl(socket, F_SETFD, 0), "hand the socket to criu");
   std::string number = std::to_string(socket);

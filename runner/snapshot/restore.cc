@@ -121,13 +121,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   options.cgroups = setting.cgroups;
   options.run = run.get();
   options.keep = {theirs.get()};
-  options.become = [&, socket = theirs.get()] {
-    if (setting.stand_by) {  // who waits for the end of our output must not wait for this
-      Fd nothing = open_file("/dev/null", O_RDWR);
-      for (int fd = 0; fd < 3; ++fd) check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
-    }
-    Criu::become(setting.criu, socket);
-  };
+  options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket, true); };
   isolate::Restorer restorer = isolate::start_restorer(setting.plan, options);
   theirs.close();
   phases.end("prepare");
