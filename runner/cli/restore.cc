@@ -45,7 +45,7 @@ int revive(Context& context, const Revival& how) {
   flags.events_fd = how.events_fd;
   flags.cidfile.clear();
   std::vector<std::string> arguments = manifest.config;
-  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.standby, how.wakes};
+  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.cold, how.standby, how.wakes};
   try {
     return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
   } catch (const UsageError& error) {
@@ -75,11 +75,13 @@ int restore_session(Context& context) try {
   options.flag("-i,--interactive", how.interactive, "our stdin goes to its program");
   options.flag("--rm", how.rm, "remove it when it has ended");
   options.flag("--standby", how.standby, "with -d: all is made ready, and it goes on at the first request");
+  options.flag("--cold", how.cold, "its files only: the command is begun anew");
   options.value("--output", how.output, "events or raw");
   options.number("--events-fd", how.events_fd, "write the events to this descriptor too");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
   how.id = one_argument(context.parse(options), "restore");
   if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");
+  if (how.standby && how.cold) throw UsageError("restore: --standby and --cold exclude each other");
   if (how.standby && !how.detach) throw UsageError("restore: --standby waits in the background: add -d");
   how.verify = read_verify(verify);
   return revive(context, how);

@@ -11,7 +11,7 @@ namespace runner::cli {
 
 struct Revival {
   std::string snapshot, id;
-  bool rm = false, detach = false, interactive = false, standby = false;
+  bool rm = false, detach = false, interactive = false, standby = false, cold = false;
   std::string output;
   int events_fd = -1;
   snapshot::Verify verify = snapshot::Verify::Metadata;

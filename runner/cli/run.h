@@ -38,6 +38,7 @@ struct Origin {
   std::optional<snapshot::Snapshot> snapshot;  // until the session has come out of it: it is locked as long as that is there
   std::string criu;  // the program
   snapshot::Verify verify = snapshot::Verify::Metadata;
+  bool cold = false;          // not its processes: its files, with the command begun anew
   bool standby = false;       // it waits, all but restored, for the first request
   session::Entry* wakes = nullptr;  // the entry of a suspended session, locked, which goes on; null: a new session
 };

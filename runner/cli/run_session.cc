@@ -310,16 +310,29 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   request.arguments = arguments;
   std::string suspended = origin && origin->wakes ? origin->snapshot->name() : "";  // the snapshot that it is in; empty while it is not on disk
   std::string used_up;  // a snapshot that was this suspension's, and nothing else
-  if (origin)
+  // What is left of it is not lost: the processes' memory stays in the snapshot, until somebody removes that.
+  auto leave_snapshot = [&] {
+    session::remove_suspended(context.directories(), id);
+    suspended.clear();
+    origin->snapshot.reset();
+  };
+  if (origin && (origin->cold || plan.cold_when_unfit)) {
+    request.cold.emplace();
+    request.cold->kind = origin->cold ? "cold" : "degraded";
+    request.cold->snapshot = origin->snapshot->name();
+    request.cold->lineage = origin->snapshot->manifest().lineage;
+    request.cold->lineage.insert(request.cold->lineage.begin(), origin->snapshot->manifest().id);
+    request.on_cold = leave_snapshot;
+  }
+  if (origin && origin->cold && !bad_layer.empty()) throw std::runtime_error(bad_layer);
+  if (origin && !origin->cold)
     request.restore = [&](const supervise::StandBy& stand_by) {
-      if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer);
+      if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer, true);
       snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify, stand_by};
       for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
       used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";
-      session::remove_suspended(context.directories(), id);
-      suspended.clear();
-      origin->snapshot.reset();
+      leave_snapshot();
       return restored;
     };
   if (origin) {

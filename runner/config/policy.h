@@ -67,6 +67,7 @@ struct Policy {
   Limits limits;
   Limits tool_call;                // memory, pids and wall only: the most of one call in the session
   Missing on_missing = Missing::Error;    // a limit that this host cannot enforce
+  bool cold_when_unfit = false;           // a snapshot whose processes cannot go on here: its files do, with the command begun anew
   std::vector<std::string> capabilities;  // the most the workload may have, as "CAP_NET_BIND_SERVICE"
   std::vector<std::string> seccomp = {"agent", "agent-arguments"};  // names or paths; all are loaded. Empty: no filter
   std::map<std::string, std::string> environment;  // set for every workload; the caller cannot change it

@@ -244,6 +244,11 @@ void read_on_missing(const Node& node, Reading& to) {
     to.refuse(node.where(), "on_missing must be error or warn, not {}", node.shown());
 }
 
+void read_unfit(const Node& node, Reading& to) {
+  if (node.text() != "refuse" && node.text() != "cold") return to.refuse(node.where(), "unfit must be refuse or cold, not {}", node.shown());
+  to.policy.cold_when_unfit = node.text() == "cold";
+}
+
 void read_capabilities(const Node& node, Reading& to) {
   std::vector<std::string> capabilities;
   read_list(node, "capabilities", "[NET_BIND_SERVICE], or [] for none", to, [&](const Node& item) {
@@ -400,6 +405,8 @@ constexpr Setting kSettings[] = {
      "Time of one call that somebody waits for. A service has none: it is there to go on."},
     {"", "on_missing", read_on_missing, [](const Policy& p) { return show_missing(p.on_missing); },
      "A limit that this host cannot enforce: error refuses to start, warn starts and names the limit in an event."},
+    {"restore", "unfit", read_unfit, [](const Policy& p) { return std::string(p.cold_when_unfit ? "cold" : "refuse"); },
+     "A snapshot whose processes cannot go on here (kernel, CPU, a changed library): cold begins its command anew on its files, and says so."},
     {"", "capabilities", read_capabilities, [](const Policy& p) { return show_list(p.capabilities); },
      "The privileges of root, one by one, that the workload may have: each widens what the kernel lets it try."},
     {"seccomp", "profile", read_profiles, [](const Policy& p) { return show_list(p.seccomp); },

@@ -313,6 +313,7 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   session.call = {policy.tool_call.memory.value_or(0), policy.tool_call.pids.value_or(0), policy.tool_call.wall.value_or(0)};
   session.output_bytes = policy.limits.output.value_or(0);
   session.sleep_ms = config.sleep_ms.value_or(0);
+  session.cold_when_unfit = policy.cold_when_unfit;
   session.log = config.log;
   for (const Volume& volume : config.volumes)
     if (!volume.name.empty()) session.volumes.push_back(volume.name);

@@ -28,6 +28,7 @@ struct SessionPlan {
   std::uint64_t wall_ms = 0;      // 0: none
   std::uint64_t output_bytes = 0; // 0: no limit
   std::uint64_t sleep_ms = 0;     // 0: never
+  bool cold_when_unfit = false;   // see Policy
   LogSize log;
   std::vector<std::string> volumes; // names of those that it uses
   bool operator==(const SessionPlan&) const = default;

@@ -98,7 +98,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   Phases phases;
   Readable readable;
   json record = json::parse(snapshot.manifest().session);
-  auto refuse = [&](const std::string& why) { return supervise::Refused(snapshot.name(), why); };
+  auto refuse = [&](const std::string& why) { return supervise::Refused(snapshot.name(), why, false); };
   auto check_it_fits = [&] {
     try {
       check_fits(snapshot.manifest(), setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
@@ -129,7 +129,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   try {
     snapshot.take_verified(images.get(), "../store", setting.verify);
   } catch (const BadSnapshot& bad) {
-    throw refuse(fmt::format("{}: {}", bad.file(), bad.why()));
+    throw supervise::Refused(snapshot.name(), fmt::format("{}: {}", bad.file(), bad.why()), true);
   }
   set_id_map(images.get(), setting.plan.ids);
   phases.end("verify");

@@ -56,30 +56,61 @@ class Supervisor {
   Verdict run() {
     if (!request_.wakes) events_.write(first_event(request_, entry_.id()));
     try {
-      isolate::Sandbox sandbox = request_.restore ? restore_sandbox() : start_sandbox();
+      isolate::Sandbox sandbox = begin();
       sandbox_ = &sandbox;
       watch_limits(sandbox);
-      if (!request_.restore) await_spawned();
+      if (!restored_) await_spawned();
       if (request_.sleep_ms)
         sleep_.emplace(open_group(), request_.sleep_ms, [this] { return server_->alone() && to_disk_.begin(); }, [this](bool asleep) { tell_sleep(asleep); });
       ports_.emplace(sandbox.cgroup(), sandbox.child().pid(), events_, [this](const std::string& group) { return calls_->name_in(group); });
       request_.on_started();
-      if (request_.restore) calls_->place_members(record_), run_restore_hooks(sandbox.child().pid());
+      if (restored_) calls_->place_members(record_), run_restore_hooks(sandbox.child().pid());
       loop(sandbox);
       return end(sandbox);
     } catch (const isolate::SetupError& error) {
-      return fail_setup(error.failure());
+      return tell_end(conclude_failed(error.failure(), milliseconds_since(began_)));
     } catch (const NotWanted&) {
-      return end_unused();
+      return tell_end(conclude_unused(milliseconds_since(began_)));
     } catch (const Refused& refused) {
       events_.write(events::RestoreRefused{refused.snapshot(), refused.what()});
-      return fail_setup({isolate::Stage::Start, 0, {}, fmt::format("snapshot {} was refused: {}", refused.snapshot(), refused.what()), {}});
+      return tell_end(conclude_failed({isolate::Stage::Start, 0, {}, fmt::format("snapshot {} was refused: {}", refused.snapshot(), refused.what()), {}}, milliseconds_since(began_)));
     } catch (const std::exception& error) {
-      return fail_setup(isolate::describe(isolate::Stage::Start, error));
+      return tell_end(conclude_failed(isolate::describe(isolate::Stage::Start, error), milliseconds_since(began_)));
     }
   }
 
  private:
+  isolate::Sandbox begin() {
+    std::string why;
+    if (request_.restore) try {
+        return restore_sandbox();
+      } catch (const NotWanted&) {
+        throw;
+      } catch (const Refused& refused) {
+        if (refused.damaged() || !request_.cold) throw;
+        events_.write(events::RestoreRefused{refused.snapshot(), refused.what()});
+        why = refused.what();
+      } catch (const std::exception& error) {
+        if (!request_.cold) throw;
+        why = error.what();
+      }
+    isolate::Sandbox sandbox = start_sandbox();
+    if (request_.cold) tell_cold(*request_.cold, why, sandbox.child().pid());
+    return sandbox;
+  }
+
+  // Its files are there, its memory is not: nobody may take it for more.
+  void tell_cold(events::SessionRestored event, const std::string& why, pid_t pid) {
+    if (!why.empty()) {
+      event.reason = why;
+      notes_.push_back(fmt::format("begun anew on the files of snapshot {}, whose processes cannot go on here: {}", event.snapshot, why));
+    }
+    event.pid = pid;
+    event.ms = milliseconds_since(began_);
+    events_.write(event);
+    request_.on_cold();
+  }
+
   isolate::Sandbox start_sandbox() {
     auto [ours, theirs] = socket_pair();
     Fd init = request_.plan.privileged_start ? Fd() : isolate::open_sealed(request_.init_program, request_.plan.ids);
@@ -125,6 +156,7 @@ class Supervisor {
     input_open_ = request_.interactive;
     events_.write(restored.event);
     for (const std::string& limit : restored.sandbox.cgroup().missing()) tell_missing(limit, "no cgroup controller that this user may set is there for it");
+    restored_ = true;
     return std::move(restored.sandbox);
   }
 
@@ -425,60 +457,16 @@ class Supervisor {
       return verdict;
     }
     if (ending_.timed_out) tell_limit(events::Limit::Wall, request_.wall_ms, {"monotonic clock, ms", milliseconds_since(program_began_)});
-    events::ProcessExited exited;
-    exited.pid = calls_->program_pid();
-    if (ending_.exit && ending_.exit->signal) exited.signal = ending_.exit->signal;
-    else if (ending_.exit) exited.exit = ending_.exit->code;
-    else exited.signal = SIGKILL;
+    events::ProcessExited exited = last_exit(ending_, calls_->program_pid());
     events_.write(exited);
-
-    Verdict verdict = judge(ending_);
-    events::SessionEnded ended;
-    ended.result = verdict.result;
-    ended.exit = exited.exit;
-    ended.signal = exited.signal;
-    ended.reason = verdict.reason;
-    ended.ms = milliseconds_since(began_);
-    ended.cpu_us = ending_.counters.cpu_microseconds;
-    ended.memory_peak = ending_.counters.memory_peak;
-    ended.evidence = verdict.evidence;
-    events_.write(ended);
-    verdict.notes = notes_;
-    verdict.summary = fmt::format("{:.1f} s, {:.1f} s of CPU, {} MiB at the most", static_cast<double>(ended.ms) / 1e3,
-                                  static_cast<double>(ended.cpu_us) / 1e6, ended.memory_peak >> 20);
-    return verdict;
+    return tell_end(conclude(ending_, exited, milliseconds_since(began_)));
   }
 
-  // A session on standby that was stopped. Nothing of it has run.
-  Verdict end_unused() {
-    Verdict verdict;
-    verdict.never_began = true;
-    verdict.result = events::Result::Cancelled;
-    verdict.reason = "it was stopped before anybody wanted it";
-    verdict.exit_code = 0;
-    events::SessionEnded ended;
-    ended.result = verdict.result;
-    ended.reason = verdict.reason;
-    ended.ms = milliseconds_since(began_);
-    events_.write(ended);
-    return verdict;
-  }
-
-  Verdict fail_setup(const isolate::SetupFailure& f) {
+  Verdict tell_end(Conclusion conclusion) {
     sleep_.reset();
-    Verdict verdict;
-    verdict.never_began = true;
-    bool program = f.stage == isolate::Stage::Exec || f.cause.rfind("exec: ", 0) == 0;
-    verdict.exit_code = !program ? 125 : f.code == ENOENT ? 127 : 126;
-    verdict.reason = f.cause + (f.hint.empty() ? "" : "; " + f.hint);
-    events::SessionEnded ended;
-    ended.result = events::Result::RunnerError;
-    ended.reason = f.cause;
-    ended.ms = milliseconds_since(began_);
-    ended.failure = events::Failure{isolate::stage_name(f.stage), f.code, f.path, f.cause, f.hint};
-    events_.write(ended);
-    verdict.notes = notes_;
-    return verdict;
+    events_.write(conclusion.event);
+    conclusion.verdict.notes = notes_;
+    return conclusion.verdict;
   }
 
   const Request& request_;
@@ -497,7 +485,7 @@ class Supervisor {
   std::optional<Ports> ports_;
   Ending ending_;
   Clock::time_point began_ = Clock::now(), program_began_ = began_, asked_ = began_, killed_;
-  bool asks_ = false, over_ = false, input_open_ = false;
+  bool asks_ = false, over_ = false, input_open_ = false, restored_ = false;
 };
 
 }  // namespace

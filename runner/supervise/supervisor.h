@@ -32,11 +32,14 @@ using StandBy = std::function<void(isolate::sys::Child& criu)>;
 /// A snapshot is not one to go on from: its bytes, this host or what is decided today do not fit. Nothing of it has run.
 class Refused : public std::runtime_error {
  public:
-  Refused(std::string snapshot, const std::string& reason) : std::runtime_error(reason), snapshot_(std::move(snapshot)) {}
+  /// `damaged`: its bytes are not those that were signed, and none of them may be used.
+  Refused(std::string snapshot, const std::string& reason, bool damaged) : std::runtime_error(reason), snapshot_(std::move(snapshot)), damaged_(damaged) {}
   const std::string& snapshot() const { return snapshot_; }
+  bool damaged() const { return damaged_; }
 
  private:
   std::string snapshot_;
+  bool damaged_;
 };
 
 struct Request {
@@ -60,6 +63,9 @@ struct Request {
   std::function<void()> on_started = [] {};  // the program runs: the caller of `-d` may go, a sweep may begin
   /// When there is one, it takes the place of the start; called once.
   std::function<Restored(const StandBy& stand_by)> restore;
+  /// What is begun anew on a snapshot's files: at once, with `kind` "cold"; or, "degraded", when the restore fails and the policy has it so.
+  std::optional<events::SessionRestored> cold;
+  std::function<void()> on_cold = [] {};
   bool standby = false;                // a restore goes on when somebody connects to the session, not before
   std::function<void()> on_standby = [] {};
   std::string from;                    // the snapshot that it came out of; empty: none

@@ -36,4 +36,52 @@ Verdict judge(const Ending& e) {
   return {Result::Success, 0, "exit status 0", std::nullopt, {}, {}};
 }
 
+events::ProcessExited last_exit(const Ending& ending, int pid) {
+  events::ProcessExited exited;
+  exited.pid = pid;
+  if (ending.exit && ending.exit->signal) exited.signal = ending.exit->signal;
+  else if (ending.exit) exited.exit = ending.exit->code;
+  else exited.signal = SIGKILL;
+  return exited;
+}
+
+Conclusion conclude(const Ending& ending, const events::ProcessExited& exited, std::uint64_t ms) {
+  Verdict verdict = judge(ending);
+  events::SessionEnded ended;
+  ended.result = verdict.result;
+  ended.exit = exited.exit;
+  ended.signal = exited.signal;
+  ended.reason = verdict.reason;
+  ended.ms = ms;
+  ended.cpu_us = ending.counters.cpu_microseconds;
+  ended.memory_peak = ending.counters.memory_peak;
+  ended.evidence = verdict.evidence;
+  verdict.summary = fmt::format("{:.1f} s, {:.1f} s of CPU, {} MiB at the most", static_cast<double>(ms) / 1e3,
+                                static_cast<double>(ended.cpu_us) / 1e6, ended.memory_peak >> 20);
+  return {verdict, ended};
+}
+
+Conclusion conclude_unused(std::uint64_t ms) {
+  Conclusion unused;
+  unused.verdict.never_began = true;
+  unused.verdict.result = unused.event.result = events::Result::Cancelled;
+  unused.verdict.reason = unused.event.reason = "it was stopped before anybody wanted it";
+  unused.verdict.exit_code = 0;
+  unused.event.ms = ms;
+  return unused;
+}
+
+Conclusion conclude_failed(const isolate::SetupFailure& f, std::uint64_t ms) {
+  Conclusion failed;
+  failed.verdict.never_began = true;
+  bool program = f.stage == isolate::Stage::Exec || f.cause.rfind("exec: ", 0) == 0;
+  failed.verdict.exit_code = !program ? 125 : f.code == ENOENT ? 127 : 126;
+  failed.verdict.reason = f.cause + (f.hint.empty() ? "" : "; " + f.hint);
+  failed.event.result = events::Result::RunnerError;
+  failed.event.reason = f.cause;
+  failed.event.ms = ms;
+  failed.event.failure = events::Failure{isolate::stage_name(f.stage), f.code, f.path, f.cause, f.hint};
+  return failed;
+}
+
 }  // namespace runner::supervise

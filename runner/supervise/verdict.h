@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "isolate/cgroup.h"
+#include "isolate/link.h"
 #include "isolate/sys/child.h"
 #include "runner/events/types.h"
 
@@ -34,6 +35,16 @@ struct Verdict {
 };
 
 Verdict judge(const Ending& ending);
+
+/// With what the session's last event says of it. Times are in milliseconds.
+struct Conclusion {
+  Verdict verdict;
+  events::SessionEnded event;
+};
+events::ProcessExited last_exit(const Ending& ending, int pid);
+Conclusion conclude(const Ending& ending, const events::ProcessExited& exited, std::uint64_t ms);
+Conclusion conclude_unused(std::uint64_t ms);  ///< it was on standby, and nothing of it has run
+Conclusion conclude_failed(const isolate::SetupFailure& failure, std::uint64_t ms);
 
 /// A program that meets the pids limit gets EAGAIN and may cope; one that was refused so often is a fork bomb.
 constexpr std::uint64_t kForkBombRefusals = 1000;

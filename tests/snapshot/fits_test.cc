@@ -83,6 +83,56 @@ TEST_SUITE("snapshot fits") {
     CHECK(twins.restore().code == 0);  // as it was
   }
 
+  TEST_CASE("begun anew on its files: where the policy has it so, as degraded and with the reason; and when it is asked for, as cold") {
+    SKIP_UNLESS(is_root(), "root");
+    Folder folder;
+    folder.write("cold.yaml", "version: 1\nextends: default\nrestore: {unfit: cold}\n");
+    const Args counts{"sh", "-c", "echo begun >>/workspace/begun; exec sleep 300"};
+    auto begun = [](const Box& box) { return sh(box, "wc -l </workspace/begun"); };
+    auto restored = [](const Box& box) { return find(log_of(box), "session.restored").value_or(json::object())["data"]; };
+    {
+      Twins twins(counts, {"--policy", folder / "cold.yaml"});
+      REQUIRE(eventually([&] { return begun(twins.one) == "1"; }));
+      REQUIRE(twins.snapshot().code == 0);
+      sign_again(twins.shot, [](snap::Manifest& m) { m.kernel = "5.10.0-old"; });
+      Ran ran = twins.restore();
+      REQUIRE_MESSAGE(ran.code == 0, ran.err);
+      CHECK(eventually([&] { return begun(twins.other) == "2"; }));
+      json event = restored(twins.other);
+      CHECK(event["kind"] == "degraded");
+      CHECK(has(event["reason"], "it was made on Linux 5.10.0-old"));
+      CHECK(event["snapshot"] == twins.shot.name);
+      CHECK(tests::runner({"logs", "--verify", twins.other.id}).code == 0);
+      CHECK(tests::runner({"rm", "-f", twins.other.id}).code == 0);
+
+      // Without CRIU too; but what was tampered with is no cold start's either.
+      ran = tests::runner({"--criu", "/no/criu", "restore", "-d", "--from", twins.shot.name, twins.other.id});
+      CHECK(ran.code == 0);
+      CHECK(restored(twins.other)["kind"] == "degraded");
+      CHECK(tests::runner({"rm", "-f", twins.other.id}).code == 0);
+    }
+    Twins twins(counts);
+    REQUIRE(eventually([&] { return begun(twins.one) == "1"; }));
+    REQUIRE(twins.snapshot().code == 0);
+    REQUIRE(twins.restore({"--cold"}).code == 0);
+    CHECK(eventually([&] { return begun(twins.other) == "2"; }));
+    CHECK(restored(twins.other)["kind"] == "cold");
+    CHECK(!restored(twins.other).contains("reason"));
+  }
+
+  TEST_CASE("a suspended session of a policy that allows it wakes on another kernel, with its files") {
+    SKIP_UNLESS(is_root(), "root");
+    Folder folder;
+    folder.write("cold.yaml", "version: 1\nextends: default\nrestore: {unfit: cold}\n");
+    Box box;
+    REQUIRE(runner_apart({"run", "-d", "--name", box.id, "--policy", folder / "cold.yaml", "--", "sh", "-c", "echo begun >>/workspace/begun; exec sleep 300"}, Folder()).code == 0);
+    REQUIRE(eventually([&] { return sh(box, "cat /workspace/begun") == "begun"; }));
+    REQUIRE(tests::runner({"suspend", box.id}).code == 0);
+    CHECK(runner_apart({"--criu", "/no/criu", "wake", box.id}, Folder()).code == 0);
+    CHECK(eventually([&] { return sh(box, "cat /workspace/begun") == "begun\nbegun"; }));
+    CHECK(tests::runner({"logs", "--verify", box.id}).code == 0);
+  }
+
   TEST_CASE("a library or program that has changed or gone is named") {
     SKIP_UNLESS(is_root(), "root");
     Folder lib;

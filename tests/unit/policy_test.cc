@@ -248,6 +248,13 @@ TEST_CASE("the disk limit is a size that a file system fits into") {
   CHECK(complaint("limits: {disk: 4G}").empty());
 }
 
+TEST_CASE("what becomes of a snapshot that does not fit is refuse or cold") {
+  CHECK(complaint("restore: {unfit: cold}").empty());
+  CHECK(complaint("restore: {unfit: refuse}").empty());
+  CHECK(complaint("restore: {unfit: warm}") == "agent.yaml:2:18: unfit must be refuse or cold, not 'warm'");
+  CHECK(!shipped("default").cold_when_unfit);
+}
+
 TEST_CASE("a workspace has a quota, inputs and a volume") {
   CHECK(complaint("workspace: {quota: 2G, inputs: read-only, volume: ann.work}").empty());
   CHECK(complaint("workspace: {quota: 1M}") == "agent.yaml:2:20: quota must be from 4M to 16T, not 1M");
