@@ -18,6 +18,7 @@
 #include "runner/snapshot/hazards.h"
 #include "runner/snapshot/layers.h"
 #include "runner/snapshot/mounts.h"
+#include "runner/snapshot/scan.h"
 #include "runner/snapshot/store.h"
 #include "runner/snapshot/swrk.h"
 #include "runner/supervise/client.h"
@@ -104,6 +105,15 @@ void add_parents(const Store& store, const json& record, Manifest& manifest) {
   manifest.lineage.insert(manifest.lineage.begin(), parent.manifest().id);
 }
 
+// Its manifest, too, has words of the session: the flags that it was run with, and their variables.
+void check_no_secrets(const Draft& draft, const Manifest& manifest, const TakeOptions& options) {
+  Scanned scanned = scan(draft.path(), *options.without);
+  std::string words = manifest.session;
+  for (const std::string& argument : manifest.config) words += "\n" + argument;
+  scan_text("manifest.json", words, *options.without, scanned);
+  if (!scanned.findings.empty()) throw SecretsFound(options.name, scanned.findings);
+}
+
 }  // namespace
 
 Taken take(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::Entry& entry, const TakeOptions& options) {
@@ -182,6 +192,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   manifest.session = session.dump();
   if (options.layer) manifest.layers = {"0"};
   add_parents(store, record, manifest);
+  if (options.without) check_no_secrets(draft, manifest, options);
   Snapshot snapshot = draft.publish(options.name, std::move(manifest));
   taken.id = snapshot.manifest().id;
   for (const File& file : snapshot.manifest().files)
