@@ -30,6 +30,8 @@ struct SessionPlan {
   std::uint64_t sleep_ms = 0;     // 0: never
   LogSize log;
   std::vector<std::string> volumes; // names of those that it uses
+  std::string workspace;            // where it is inside
+  Policy::Kept kept = Policy::Kept::Share;  // of it, in a snapshot
   bool operator==(const SessionPlan&) const = default;
 };
 

@@ -21,6 +21,7 @@
 #include "runner/snapshot/scan.h"
 #include "runner/snapshot/store.h"
 #include "runner/snapshot/swrk.h"
+#include "runner/snapshot/workspace.h"
 #include "runner/supervise/client.h"
 
 namespace runner::snapshot {
@@ -167,8 +168,10 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
       if (when != "post-dump") return;
       CopiedLayer copied;
       if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
-      taken.layer_bytes = copied.bytes;
-      taken.layer_ms = copied.ms;
+      CopiedLayer workspace;
+      if (options.layer) workspace = copy_workspace(record.dump(), draft);
+      taken.layer_bytes = copied.bytes + workspace.bytes;
+      taken.layer_ms = copied.ms + workspace.ms;
       manifest.mapped = mapped_files(group.processes());
       if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
     });

@@ -4,7 +4,7 @@
 //   Park ───────────────────────────────▶ PID 1 parks
 //                       ◀─── Parked + record
 //   a draft; DUMP ───────────────────────────────────────────────────▶ stops all processes, writes their images
-//   post-dump: the writable layer, what is mapped                      ◀── waits
+//   post-dump: the writable layer, the workspace, what is mapped                    ◀── waits
 //   (suspend: the cgroup is frozen)                                    lets them go
 //   (without secrets: all of it is scanned)
 //   publish: hashed, synced, renamed

@@ -65,6 +65,7 @@ struct Request {
   std::string from;                    // the snapshot that it came out of; empty: none
   bool wakes = false;                  // it goes on where its own log ends
   std::function<void(const std::string& snapshot)> on_suspended = [](const std::string&) {};  // before anything is killed
+  std::string workspace, kept;         // where it is inside, and what becomes of it in a snapshot: "share", "copy", "exclude"
   std::vector<std::string> arguments;  // of `run`, from which a restore decides again
   /// Every process has been killed, and the kernel takes the sandbox down: what the caller does meanwhile costs no time.
   std::function<void()> on_killed = [] {};
