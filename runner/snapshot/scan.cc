@@ -141,7 +141,10 @@ void scan_text(const std::string& file, std::string_view text, const Secrets& se
 }
 
 std::string describe(const Finding& finding) {
-  return fmt::format("{} in {} at {}{}", finding.found.kind, finding.file, finding.found.offset, finding.found.count > 1 ? fmt::format(" ({} times)", finding.found.count) : "");
+  std::string file = finding.file;  // the program has chosen it, and a terminal would obey
+  for (char& c : file)
+    if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '?';
+  return fmt::format("{} in {} at {}{}", finding.found.kind, file, finding.found.offset, finding.found.count > 1 ? fmt::format(" ({} times)", finding.found.count) : "");
 }
 
 SecretsFound::SecretsFound(const std::string& snapshot, const std::vector<Finding>& findings)

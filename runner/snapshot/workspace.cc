@@ -1,6 +1,7 @@
 #include "runner/snapshot/workspace.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 
 #include <nlohmann/json.hpp>
 
@@ -56,7 +57,9 @@ CopiedLayer copy_workspace(const std::string& record, Draft& draft) {
   if (workspace.from.starts_with("/proc/")) return copy_layer(workspace.from, to, shift);
   // Seen through the same map as from inside, and without what is mounted below.
   Fd mount = copy_mount(open_below(open_dir("/").get(), workspace.from, Links::Refuse).get(), "", false);
-  if (!workspace.ids.empty()) set_mount(mount.get(), 0, 0, false, 0, isolate::make_id_map(workspace.ids).get());
+  Fd ids = workspace.ids.empty() ? Fd() : isolate::make_id_map(workspace.ids);
+  // Another session may have the same volume, and change it under us: what it puts in the place of a file is no device then, and no door.
+  set_mount(mount.get(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0, false, 0, ids.get());
   return copy_layer(fd_path(mount.get()), to, shift);
 }
 

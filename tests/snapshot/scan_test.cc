@@ -150,10 +150,11 @@ TEST_SUITE("snapshot scan") {
 
     // A value of the caller's refuses one too, and without any it is a snapshot like others.
     Twins clean;
-    CHECK(sh(clean.one, "echo 'open sesame' >/tmp/word") == "");
+    CHECK(sh(clean.one, "echo 'open sesame' >/tmp/word; cp /tmp/word \"/tmp/$(printf 'a\\033[2J')\"") == "");
     Ran refused = runner({"snapshot", "create", "--scan", "--secret-env", "WORD", "--name", clean.shot.name, clean.one.id}, {.env = {{"WORD", "open sesame"}}, .timeout_ms = 60'000});
     CHECK(refused.code == 1);
     CHECK(refused.err.find("env:WORD in layers/0/tmp/word at 0") != std::string::npos);
+    CHECK(refused.err.find("env:WORD in layers/0/tmp/a?[2J at 0") != std::string::npos);  // no program talks to the caller's terminal
     CHECK(clean.snapshot({"--scan", "--leave-running"}).code == 0);
     CHECK(clean.restore().code == 0);
     CHECK(sh(clean.other, "cat /tmp/word") == "open sesame");

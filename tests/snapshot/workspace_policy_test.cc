@@ -60,6 +60,9 @@ TEST_SUITE("snapshot workspace") {
     CHECK(sh(twins.one, "echo a >/workspace/sub/a; ln /workspace/sub/a /workspace/b; ln -s b /workspace/link; chmod 640 /workspace/b") == "");
     set.folder.write("work/roots", "of root\n");
     REQUIRE(twins.snapshot().code == 0);
+    Ran scanned = runner({"snapshot", "scan", "--secret-env", "WORD", twins.shot.name}, {.env = {{"WORD", "as it was"}}});
+    CHECK(scanned.code == 1);
+    CHECK(scanned.out.find("layers/workspace/given") != std::string::npos);
     CHECK(runner({"snapshot", "verify", "--full", twins.shot.name}).code == 0);
     CHECK(sh(twins.one, "echo later >/workspace/given; rm /workspace/b") == "");
     Ran restored = twins.restore();
