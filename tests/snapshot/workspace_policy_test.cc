@@ -122,23 +122,21 @@ TEST_SUITE("snapshot workspace") {
     SKIP_UNLESS(is_root(), "root");
     Set set("copy");
     std::string volume = "v" + fresh_id();
-    {
-      Twins twins({"sh", "-c", "cp /usr/bin/sleep mine; echo one >f; exec ./mine 300"}, set.flags({"-v", volume + ":/workspace"}));
-      CHECK(eventually([&] { return sh(twins.one, "cat /proc/2/comm") == "mine"; }));
-      REQUIRE(twins.snapshot().code == 0);
-      CHECK(sh(twins.one, "echo two >/workspace/f") == "");
-      Folder folder;
-      Shot moved;
-      REQUIRE(runner({"snapshot", "export", "-o", folder / "tar", twins.shot.name}).code == 0);
-      REQUIRE(runner({"snapshot", "import", "-i", folder / "tar", "--name", moved.name}).code == 0);
-      Ran restored = runner_apart({"restore", "-d", "--from", moved.name, twins.other.id}, Folder());
-      REQUIRE_MESSAGE(restored.code == 0, restored.err);
-      CHECK(sh(twins.other, "cat /workspace/f; cat /proc/2/comm; echo three >/workspace/f") == "one\nmine");
-      CHECK(sh(twins.one, "cat /workspace/f") == "two");
-      CHECK(runner({"rm", "-f", twins.one.id}).code == 0);
-      CHECK(runner({"volume", "rm", volume}).code == 0);  // the fork does not use it
-      CHECK(sh(twins.other, "cat /workspace/f") == "three");
-    }
+    Shot moved;
+    Twins twins({"sh", "-c", "cp /usr/bin/sleep mine; echo one >f; exec ./mine 300"}, set.flags({"-v", volume + ":/workspace"}));
+    CHECK(eventually([&] { return sh(twins.one, "cat /proc/2/comm") == "mine"; }));
+    REQUIRE(twins.snapshot().code == 0);
+    CHECK(sh(twins.one, "echo two >/workspace/f") == "");
+    Folder folder;
+    REQUIRE(runner({"snapshot", "export", "-o", folder / "tar", twins.shot.name}).code == 0);
+    REQUIRE(runner({"snapshot", "import", "-i", folder / "tar", "--name", moved.name}).code == 0);
+    Ran restored = runner_apart({"restore", "-d", "--from", moved.name, twins.other.id}, Folder());
+    REQUIRE_MESSAGE(restored.code == 0, restored.err);
+    CHECK(sh(twins.other, "cat /workspace/f; cat /proc/2/comm; echo three >/workspace/f") == "one\nmine");
+    CHECK(sh(twins.one, "cat /workspace/f") == "two");
+    CHECK(runner({"rm", "-f", twins.one.id}).code == 0);
+    CHECK(runner({"volume", "rm", volume}).code == 0);  // the fork does not use it
+    CHECK(sh(twins.other, "cat /workspace/f") == "three");
   }
 
   TEST_CASE("copy: a workspace with a quota of its own keeps its files and its quota") {
