@@ -151,6 +151,7 @@ Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);
     Disk disk = plan.root.overlay && plan.root.overlay->disk ? Disk::limit(*plan.root.overlay) : Disk();
     Disk workspace = bound_workspace(plan);
+    if (options.fill) options.fill(workspace);
     MountHandles mounts = prepare_mounts(plan, cgroup.v2_path(), disk, workspace);
     auto [ours, theirs] = Link::make();
     stage = Stage::Clone;

@@ -28,6 +28,7 @@ struct RestorerOptions {
   CgroupHost cgroups;
   int run = -1;                     // a detached tmpfs, for /run
   int store = -1;                   // a detached mount of the images, for /run/store
+  std::function<void(const Disk& workspace)> fill;  // puts files where the plan's binds begin, before they are mounted; null: they are there
   std::vector<int> keep;            // descriptors that stay open
   std::function<void()> become;     // executes CRIU; does not return
 };

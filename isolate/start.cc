@@ -43,6 +43,7 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);  // removed again if anything below throws
     Disk disk = plan.root.overlay && plan.root.overlay->disk ? Disk::limit(*plan.root.overlay) : Disk();
     Disk workspace = bound_workspace(plan);
+    if (options.fill) options.fill(workspace);
     Handles handles = prepare(plan, options, cgroup, disk, workspace);  // filters, mounts, namespaces to join
     auto [ours, theirs] = Link::make();
 

@@ -25,6 +25,7 @@ struct StartOptions {
   int stdio[3] = {-1, -1, -1};          // standard descriptors of the program; -1: the caller's own. Not for Plan::init
   int gate = -1;                        // a listening socket on which the child awaits Exec, instead of the link
   bool die_with_parent = true;
+  std::function<void(const Disk& workspace)> fill;  // as RestorerOptions has it
   /// The state JSON for hooks: (status, pid in the caller's namespace). Needed only with hooks.
   std::function<std::string(const char* status, pid_t pid)> hook_state;
   /// Called when the child is in its cgroups and sets itself up: what the caller does meanwhile costs no time.

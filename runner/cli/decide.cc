@@ -51,6 +51,15 @@ void place_volume(plan::Volume& volume, const session::Volume& found, plan::Host
   host.owners[volume.from] = {found.uid, found.gid};
 }
 
+// A session's own takes the place of what its flags and its policy say.
+void leave_out_workspace(const Policy& policy, plan::Config& config) {
+  std::erase_if(config.volumes, [&](const plan::Volume& volume) {
+    bool there = plain_path(volume.to) == policy.workspace.path;
+    if (there) config.workspace_read_only = volume.read_only;
+    return there;
+  });
+}
+
 // The policy's own, unless the caller has brought what is to be there.
 void add_workspace(const Policy& policy, plan::Config& config) {
   const auto& workspace = policy.workspace;
@@ -95,6 +104,7 @@ plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const s
   if (config.rootfs == "host") look_at_host_view(host);
   else look_at_rootfs(config.rootfs, host, wrong);
   add_workspace(*policy, config);
+  if (config.own_workspace) leave_out_workspace(*policy, config);
   look_at_volumes(config, host);
   for (plan::Volume& volume : config.volumes)
     if (!volume.name.empty()) place_volume(volume, session::imagine_volume(directories, volume.name), host);

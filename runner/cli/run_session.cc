@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <climits>
@@ -23,6 +24,7 @@
 #include "runner/events/writer.h"
 #include "runner/session/last_words.h"
 #include "runner/session/time.h"
+#include "runner/snapshot/workspace.h"
 #include "runner/supervise/notify.h"
 #include "runner/supervise/supervisor.h"
 #include "runner/supervise/tty.h"
@@ -85,6 +87,19 @@ class SessionData {
   std::string path_;
   bool kept_ = false;
 };
+
+// A workspace beside the layer, which a session that wakes has already. One with a quota is made with it.
+void make_workspace(const isolate::Plan& plan, const std::string& folder) {
+  for (const isolate::Mount& mount : plan.mounts) {
+    auto* bind = std::get_if<isolate::Bind>(&mount.what);
+    if (!bind || bind->from != folder || bind->quota || find_dir(folder)) continue;
+    make_dirs(folder, 0755);
+    check(::chmod(folder.c_str(), 0755), "set the mode of {}", folder);
+    if (!plan.privileged_start) return;
+    std::uint32_t uid = plan.ids.uids.front().outside + plan.process.uid, gid = plan.ids.gids.front().outside + plan.process.gid;
+    check(::chown(folder.c_str(), uid, gid), "give {} its owner", folder);
+  }
+}
 
 // What `ls` and `inspect` tell of it, as long as there is an entry.
 void describe(const plan::SessionPlan& plan, session::State& state) {
@@ -221,6 +236,8 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   else if (::geteuid() == 0) range = session::IdRangeLease::take(context.directories());
   if (origin && !range) throw std::runtime_error(fmt::format("session {} cannot wake now: another session runs under the ids that its files have; wake it when that has ended", id));
   std::string rootfs, data_path = context.directories().session_data(id);
+  std::string workspace = data_path + "/workspace/files";
+  if (origin) config.own_workspace = origin->wakes ? find_dir(workspace).has_value() : snapshot::has_own_workspace(*origin->snapshot);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
   std::string bad_layer;
@@ -249,6 +266,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   } forget{entry, origin && origin->wakes};
   SessionData data = origin && origin->wakes ? SessionData(data_path) : SessionData(data_path, context.directories().run);
   if (origin && !origin->wakes) replace_file(data_path + "/from", origin->snapshot->name() + "\n", 0600);
+  make_workspace(plan.sandbox, workspace);
   if (!flags.cidfile.empty()) replace_file(flags.cidfile, id, 0644);
 
   Daemon daemon;
@@ -290,6 +308,8 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   request.wall_ms = plan.wall_ms;
   request.output_bytes = plan.output_bytes;
   request.sleep_ms = plan.sleep_ms;
+  request.workspace = plan.workspace;
+  request.kept = word(plan.kept);
   // Who waits for its end in the foreground would see one.
   if (flags.detach && flags.sleep_to == "disk" && ::geteuid() == 0)
     request.suspend = [&](int err) { return start_self(context, {"suspend", id}, err, err); };
@@ -323,12 +343,13 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     request.cold->lineage = origin->snapshot->manifest().lineage;
     request.cold->lineage.insert(request.cold->lineage.begin(), origin->snapshot->manifest().id);
     request.on_cold = leave_snapshot;
+    if (!origin->wakes) request.fill = [&](const isolate::Disk& disk) { snapshot::fill_workspace(*origin->snapshot, request.plan, disk); };
   }
   if (origin && origin->cold && !bad_layer.empty()) throw std::runtime_error(bad_layer);
   if (origin && !origin->cold)
     request.restore = [&](const supervise::StandBy& stand_by) {
       if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer, true);
-      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->verify, stand_by};
+      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->wakes != nullptr, origin->verify, stand_by};
       for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
       used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";
@@ -404,8 +425,9 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   out.drain();
   err.drain();
   if (more) more->drain();
+  // Who waits for a start that has failed hears why; with events they have said so.
+  if (!flags.detach || (raw && daemon.told)) tell_person(id, verdict, raw);
   daemon.tell(verdict.exit_code);
-  if (!flags.detach) tell_person(id, verdict, raw);
   return verdict.exit_code;
 }
 

@@ -28,6 +28,7 @@ constexpr Verb kVerbs[] = {
     {"ls", snapshot_ls, "list them: a table on a terminal, else JSON lines"},
     {"show", snapshot_show, "print all that is known of one, as JSON"},
     {"verify", snapshot_verify, "check every file; with --full the memory pages too"},
+    {"scan", snapshot_scan, "look for secrets in one: private keys, tokens, and those that you name"},
     {"rm", snapshot_rm, "remove those that nothing uses"},
     {"prune", snapshot_prune,
      "remove those without a name of their own that nothing uses; with -a all that nothing uses"},

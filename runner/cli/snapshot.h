@@ -13,6 +13,7 @@ int snapshot_ls(Context& context);
 int snapshot_prune(Context& context);
 int snapshot_rm(Context& context);
 int snapshot_rotate_key(Context& context);
+int snapshot_scan(Context& context);
 int snapshot_show(Context& context);
 int snapshot_verify(Context& context);
 

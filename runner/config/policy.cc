@@ -273,6 +273,10 @@ Where Policy::where(const std::string& setting) const {
   return found == set_at.end() ? Where{fmt::format("policy {}", name)} : found->second;
 }
 
+const char* word(Policy::Kept kept) {
+  return kept == Policy::Kept::Copy ? "copy" : kept == Policy::Kept::Exclude ? "exclude" : "share";
+}
+
 bool may_be_writable(const Policy& policy, std::string_view to) {
   auto path = plain_path(to);
   if (!path) return false;

@@ -22,6 +22,7 @@ namespace runner {
 struct Policy {
   enum class View { Host, None };
   enum class Missing { Error, Warn };
+  enum class Kept { Share, Copy, Exclude };
 
   struct Rootfs {
     View view = View::None;           // None: the caller must bring a root with --rootfs
@@ -36,6 +37,7 @@ struct Policy {
     std::string volume;               // what is there unless the caller brings something; empty: a folder that ends with the session
     bool read_only_inputs = false;    // of its folder "inputs"
     std::optional<std::uint64_t> quota;  // bytes, 4M..16T, of the workspace alone
+    Kept snapshot = Kept::Share;         // what a session that comes out of a snapshot sees there
   };
   struct Binds {
     std::vector<std::string> writable;                // inside: a -v at or below one of these may be writable
@@ -90,6 +92,9 @@ std::optional<Policy> parse_policy_text(const std::string& source, std::string_v
 
 /// One line a setting: its value, where it was set, and what it is for.
 std::string explain_policy(const Policy& policy);
+
+/// As it stands in a policy: "share", "copy" or "exclude".
+const char* word(Policy::Kept kept);
 
 /// The names that load_policy() would find, sorted.
 std::vector<std::string> list_policies(const std::vector<std::string>& folders);

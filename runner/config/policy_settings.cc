@@ -199,6 +199,12 @@ void read_inputs(const Node& node, Reading& to) {
   to.policy.workspace.read_only_inputs = node.text() == "read-only";
 }
 
+void read_kept(const Node& node, Reading& to) {
+  for (Policy::Kept kept : {Policy::Kept::Share, Policy::Kept::Copy, Policy::Kept::Exclude})
+    if (node.text() == word(kept)) return static_cast<void>(to.policy.workspace.snapshot = kept);
+  to.refuse(node.where(), "snapshot must be share, copy or exclude, not {}", node.shown());
+}
+
 void read_cpus(const Node& node, Reading& to) {
   auto cpus = parse_cpus(node.text());
   if (!cpus) return to.refuse(node.where(), "cpus must be a number above 0 such as 1.5, not {}", node.shown());
@@ -381,6 +387,8 @@ constexpr Setting kSettings[] = {
      "Its folder inputs: when that is read-only, what the work was done on can be compared with what came out."},
     {"workspace", "quota", read_quota, [](const Policy& p) { return show_limit(p.workspace.quota, format_size); },
      "Bytes that the workspace alone may take on the disk."},
+    {"workspace", "snapshot", read_kept, [](const Policy& p) { return std::string(word(p.workspace.snapshot)); },
+     "What a session that comes out of a snapshot has there: share the same folder or volume, copy its own as it was then, exclude an empty one."},
     {"binds", "writable", read_writable, [](const Policy& p) { return show_list(p.binds.writable); },
      "Binds (-v) may be writable only at or below these places inside: elsewhere nothing of the host can be changed."},
     {"binds", "forbid_sources", read_forbid_sources, [](const Policy& p) { return show_list(p.binds.forbid_sources); },

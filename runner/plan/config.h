@@ -48,6 +48,8 @@ struct Config {
   bool read_only = false, terminal = false;
   unsigned short rows = 0, columns = 0;        // of the caller's terminal
   std::optional<std::uint64_t> scrollback;     // bytes of it that are kept
+  bool own_workspace = false;                  // a folder of the session's own, whatever `volumes` have there: it comes out of a snapshot
+  bool workspace_read_only = false;            // that one
   bool remove = false;                        // nothing of it is to last: --rm
   std::map<std::string, std::string> labels;
 };

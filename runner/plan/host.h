@@ -23,7 +23,7 @@ struct Host {
   std::vector<std::string> files;             // the volumes' sources that are no directories
   bool tty = false;
   std::string init_program;                   // the path of runner-init
-  std::string workspace;                      // the session's own, where it has a quota: a folder that is not there yet
+  std::string workspace;                      // the session's own, where it has one beside its layer: a folder that is not there yet
 };
 
 }  // namespace runner::plan

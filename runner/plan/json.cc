@@ -109,6 +109,7 @@ std::string to_json(const SessionPlan& plan) {
   put(j, "masked_paths", p.masked_paths);
   put(j, "readonly_paths", p.readonly_paths);
   put(j, "volumes", plan.volumes);
+  j["workspace"] = {{"path", plan.workspace}, {"snapshot", word(plan.kept)}};
   j["cgroup"] = cgroup(p.cgroup);
   j["process"] = process(p.process);
   for (const SeccompRules& rules : p.seccomp) {

@@ -185,24 +185,30 @@ std::vector<Volume> from_the_top(std::vector<Volume> volumes) {
   return volumes;
 }
 
-// The workspace alone: a folder of the session's own, or a volume. What else the caller brings is not ours to limit.
-void bound_workspace(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
-  if (!policy.workspace.quota) return;
-  Quota quota{{*policy.workspace.quota, policy.on_missing == Policy::Missing::Warn}, false, !config.remove, host.first_id + user.uid, host.first_id + user.gid};
+// A quota is of the workspace alone: a folder of the session's own, or a volume. What else the caller brings is not ours to limit.
+void bound_workspace(const Volume& volume, const Policy& policy, const Quota& quota, Plan& plan, Diagnostics& wrong) {
+  if (volume.name.empty())
+    return wrong.add({volume.flag}, "policy {} has a quota for {}, which cannot be put on a folder of the host: leave it out, or use a volume (-v NAME:{})",
+                     policy.name, volume.to, volume.to);
+  for (Mount& mount : plan.mounts)
+    if (auto* bind = std::get_if<Bind>(&mount.what); bind && bind->from == volume.from) bind->quota = quota, bind->quota->shared = true;
+}
+
+// What is not to be in the session's layer, which has one limit and is in every snapshot, is a folder beside it.
+void place_workspace(const Config& config, const Policy& policy, const Host& host, const User& user, Plan& plan, Diagnostics& wrong) {
+  std::optional<Quota> quota;
+  if (policy.workspace.quota)
+    quota = Quota{{*policy.workspace.quota, policy.on_missing == Policy::Missing::Warn}, false, !config.remove, host.first_id + user.uid, host.first_id + user.gid};
   for (const Volume& volume : config.volumes) {
     if (clean(volume.to) != policy.workspace.path) continue;
-    if (volume.name.empty())
-      return wrong.add({volume.flag}, "policy {} has a quota for {}, which cannot be put on a folder of the host: leave it out, or use a volume (-v NAME:{})",
-                       policy.name, volume.to, volume.to);
-    quota.shared = true;
-    for (Mount& mount : plan.mounts)
-      if (auto* bind = std::get_if<Bind>(&mount.what); bind && bind->from == volume.from) bind->quota = quota;
+    if (quota) bound_workspace(volume, policy, *quota, plan, wrong);
     return;
   }
+  if (!quota && !config.own_workspace && policy.workspace.snapshot != Policy::Kept::Exclude) return;
   Bind bind{host.workspace};
   bind.quota = quota;
   Mount mount{policy.workspace.path, bind};
-  mount.set_recursive = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  mount.set_recursive = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (config.workspace_read_only ? MOUNT_ATTR_RDONLY : 0);
   // Below what is mounted in it.
   auto first = std::ranges::find_if(plan.mounts, [&](const Mount& each) { return is_below(each.to, policy.workspace.path); });
   plan.mounts.insert(first, mount);
@@ -315,6 +321,8 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   session.sleep_ms = config.sleep_ms.value_or(0);
   session.cold_when_unfit = policy.cold_when_unfit;
   session.log = config.log;
+  session.workspace = policy.workspace.path;
+  session.kept = policy.workspace.snapshot;
   for (const Volume& volume : config.volumes)
     if (!volume.name.empty()) session.volumes.push_back(volume.name);
 
@@ -346,7 +354,7 @@ std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy,
   add_init(host, plan);
   add_kernel_mounts(host, plan);
   add_volumes(config, policy, host, user, plan, wrong);
-  bound_workspace(config, policy, host, user, plan, wrong);
+  place_workspace(config, policy, host, user, plan, wrong);
   protect_inputs(config, policy, plan, wrong);
   plan.process = make_process(config, policy, user, plan.hostname);
   for (const auto& [name, value] : policy.environment) session.fixed_env.push_back(name + "=" + value);

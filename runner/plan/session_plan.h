@@ -31,6 +31,8 @@ struct SessionPlan {
   bool cold_when_unfit = false;   // see Policy
   LogSize log;
   std::vector<std::string> volumes; // names of those that it uses
+  std::string workspace;            // where it is inside
+  Policy::Kept kept = Policy::Kept::Share;  // of it, in a snapshot
   bool operator==(const SessionPlan&) const = default;
 };
 

@@ -26,25 +26,25 @@ constexpr const char* kOfAnUpper[] = {"trusted.overlay.origin", "trusted.overlay
 bool is_acl(const std::string& name) { return name == kAcls[0] || name == kAcls[1]; }
 
 // A header of four bytes, then entries of eight, whose last four are an id in those of a named user or group.
-void shift_acl(std::string& value, std::uint32_t first_id, const std::string& path) {
+void shift_acl(std::string& value, const Shift& shift, const std::string& path) {
   for (std::size_t at = sizeof(posix_acl_xattr_header); at + sizeof(posix_acl_xattr_entry) <= value.size();
        at += sizeof(posix_acl_xattr_entry)) {
     posix_acl_xattr_entry entry;
     std::memcpy(&entry, value.data() + at, sizeof entry);
     std::uint16_t tag = le16toh(entry.e_tag);
     if (tag != ACL_USER && tag != ACL_GROUP) continue;
-    entry.e_id = htole32(shifted(le32toh(entry.e_id), first_id, path));
+    entry.e_id = htole32(shifted(le32toh(entry.e_id), shift, path));
     std::memcpy(value.data() + at, &entry, sizeof entry);
   }
 }
 
 // Only revision 3 has an id: that of the root of the user namespace in which it counts.
-void shift_capability(std::string& value, std::uint32_t first_id, const std::string& path) {
+void shift_capability(std::string& value, const Shift& shift, const std::string& path) {
   vfs_ns_cap_data data;
   if (value.size() != sizeof data) return;
   std::memcpy(&data, value.data(), sizeof data);
   if ((le32toh(data.magic_etc) & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3) return;
-  data.rootid = htole32(shifted(le32toh(data.rootid), first_id, path));
+  data.rootid = htole32(shifted(le32toh(data.rootid), shift, path));
   std::memcpy(value.data(), &data, sizeof data);
 }
 
@@ -80,17 +80,18 @@ void write_attributes(int fd, const Attributes& attributes, const std::string& p
            errno == ENOTSUP ? " (the file system of the snapshots has none of that kind)" : "");
 }
 
-std::uint32_t shifted(std::uint32_t id, std::uint32_t first_id, const std::string& path) {
-  if (id < first_id || id - first_id >= kIds)
-    throw std::runtime_error(fmt::format("copy {}: its id {} is not among the session's, {} to {}", path, id, first_id,
-                                         first_id + kIds - 1));
-  return id - first_id;
+std::uint32_t shifted(std::uint32_t id, const Shift& shift, const std::string& path) {
+  constexpr std::uint32_t kNobody = 65534;
+  if (id >= shift.from && id - shift.from < kIds) return id - shift.from + shift.to;
+  if (shift.strangers) return kNobody + shift.to;
+  throw std::runtime_error(fmt::format("copy {}: its id {} is not among the session's, {} to {}", path, id, shift.from,
+                                       shift.from + kIds - 1));
 }
 
-void shift_ids(Attributes& attributes, std::uint32_t first_id, const std::string& path) {
+void shift_ids(Attributes& attributes, const Shift& shift, const std::string& path) {
   for (auto& [name, value] : attributes) {
-    if (is_acl(name)) shift_acl(value, first_id, path);
-    if (name == "security.capability") shift_capability(value, first_id, path);
+    if (is_acl(name)) shift_acl(value, shift, path);
+    if (name == "security.capability") shift_capability(value, shift, path);
   }
 }
 

@@ -20,9 +20,14 @@ Attributes read_attributes(int fd, const std::string& path);
 /// After the owner was set, which takes the capability away; of a directory after its children were made, which inherit its ACL.
 void write_attributes(int fd, const Attributes& attributes, const std::string& path);
 
-/// The ids in ACLs and in a capability of a user namespace, less `first_id`. Throws when one is outside of the range.
-void shift_ids(Attributes& attributes, std::uint32_t first_id, const std::string& path);
-/// `id` less `first_id`.
-std::uint32_t shifted(std::uint32_t id, std::uint32_t first_id, const std::string& path);
+/// How 65,536 ids from `from` on become those from `to` on: a session's range and 0, which is how an image has them.
+struct Shift {
+  std::uint32_t from = 0, to = 0;
+  bool strangers = false;  // others become nobody's, as the session sees them; else one is an error
+};
+
+/// The ids in ACLs and in a capability of a user namespace. Throws when one is outside of the range.
+void shift_ids(Attributes& attributes, const Shift& shift, const std::string& path);
+std::uint32_t shifted(std::uint32_t id, const Shift& shift, const std::string& path);
 
 }  // namespace runner::snapshot

@@ -37,7 +37,7 @@ bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info
 
 class Copier : public Visitor {
  public:
-  Copier(Fd to, std::uint32_t first_id) : top_(std::move(to)), first_id_(first_id) {}
+  Copier(Fd to, const Shift& shift) : top_(std::move(to)), shift_(shift) {}
 
   void enter(int self, const std::string& name, const std::string& path, const struct stat& info) override {
     if (path == ".") {
@@ -102,8 +102,8 @@ class Copier : public Visitor {
   }
 
   void own(int dir, const std::string& name, const std::string& path, const struct stat& info) {
-    uid_t uid = shifted(info.st_uid, first_id_, path);
-    gid_t gid = shifted(info.st_gid, first_id_, path);
+    uid_t uid = shifted(info.st_uid, shift_, path);
+    gid_t gid = shifted(info.st_gid, shift_, path);
     check(::fchownat(dir, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH), "set the owner of {}", path);
   }
 
@@ -112,7 +112,7 @@ class Copier : public Visitor {
     own(to, "", path, info);
     check(::fchmod(to, info.st_mode & 07777), "set the mode of {}", path);
     Attributes attributes = read_attributes(from, path);
-    shift_ids(attributes, first_id_, path);
+    shift_ids(attributes, shift_, path);
     write_attributes(to, attributes, path);
     timespec times[] = {info.st_atim, info.st_mtim};
     check(::futimens(to, times), "set the time of {}", path);
@@ -170,7 +170,7 @@ class Copier : public Visitor {
   }
 
   Fd top_, here_;
-  std::uint32_t first_id_;
+  Shift shift_;
   CopiedLayer copied_;
   bool clones_ = true, ranges_ = true, cloned_ = false;
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;
@@ -186,8 +186,12 @@ std::uint64_t now_us() {
 }  // namespace
 
 CopiedLayer copy_layer(const std::string& from, const std::string& to, std::uint32_t first_id) {
+  return copy_layer(from, to, Shift{first_id, 0});
+}
+
+CopiedLayer copy_layer(const std::string& from, const std::string& to, const Shift& shift) {
   std::uint64_t begin = now_us();
-  Copier copier(open_file(to, O_RDONLY | O_DIRECTORY), first_id);
+  Copier copier(open_file(to, O_RDONLY | O_DIRECTORY), shift);
   walk(open_file(from, O_RDONLY | O_DIRECTORY), copier);
   CopiedLayer copied = copier.copied();
   copied.ms = (now_us() - begin) / 1000;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "runner/snapshot/attributes.h"
+
 namespace runner::snapshot {
 
 struct CopiedLayer {
@@ -21,6 +23,9 @@ struct CopiedLayer {
 ///
 /// The copy is what isolate::Overlay::lower wants, with lower_ids mapping 0 to the new session's range: it shows what the original showed.
 CopiedLayer copy_layer(const std::string& from, const std::string& to, std::uint32_t first_id);
+
+/// The same from any ids to any others: a layer of a snapshot, for a session of its own.
+CopiedLayer copy_layer(const std::string& from, const std::string& to, const Shift& shift);
 
 /// What a layer, a folder of the host, says of a path in it: overlayfs's rules of whiteouts and opaque folders.
 enum class Said { Nothing, Here, Gone };

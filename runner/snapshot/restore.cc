@@ -22,6 +22,7 @@
 #include "runner/snapshot/layers.h"
 #include "runner/snapshot/mounts.h"
 #include "runner/snapshot/swrk.h"
+#include "runner/snapshot/workspace.h"
 #include "runner/supervise/parking.h"
 
 namespace runner::snapshot {
@@ -99,9 +100,10 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   Readable readable;
   json record = json::parse(snapshot.manifest().session);
   auto refuse = [&](const std::string& why) { return supervise::Refused(snapshot.name(), why, false); };
+  bool fills = !setting.keeps_workspace;
   auto check_it_fits = [&] {
     try {
-      check_fits(snapshot.manifest(), setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
+      check_fits(snapshot.manifest(), fills ? before_filling(snapshot, setting.plan) : setting.plan, supervise::describe_filters(setting.plan, directories.filters()));
     } catch (const Unfit& unfit) {
       throw refuse(unfit.what());
     }
@@ -120,6 +122,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   options.store = store.get();
   options.cgroups = setting.cgroups;
   options.run = run.get();
+  if (fills) options.fill = [&](const isolate::Disk& disk) { fill_workspace(snapshot, setting.plan, disk); };
   options.keep = {theirs.get()};
   options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket, true); };
   isolate::Restorer restorer = isolate::start_restorer(setting.plan, options);

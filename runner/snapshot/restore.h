@@ -17,6 +17,7 @@ struct RestoreSetting {
   isolate::CgroupHost cgroups;
   std::string criu;                // the program
   std::string kind;                // of session.restored: "warm" or "fork"
+  bool keeps_workspace = false;    // it wakes: what was copied of its workspace is for others
   Verify verify = Verify::Metadata;
   supervise::StandBy stand_by;     // called once all is laid out and CRIU runs; what it throws ends the restore. Null: no wait
 };

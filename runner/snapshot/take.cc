@@ -18,8 +18,10 @@
 #include "runner/snapshot/hazards.h"
 #include "runner/snapshot/layers.h"
 #include "runner/snapshot/mounts.h"
+#include "runner/snapshot/scan.h"
 #include "runner/snapshot/store.h"
 #include "runner/snapshot/swrk.h"
+#include "runner/snapshot/workspace.h"
 #include "runner/supervise/client.h"
 
 namespace runner::snapshot {
@@ -104,6 +106,18 @@ void add_parents(const Store& store, const json& record, Manifest& manifest) {
   manifest.lineage.insert(manifest.lineage.begin(), parent.manifest().id);
 }
 
+// A process that ended in the moment in which CRIU came to it: a session that starts many has one in 500 dumps or so. The next finds none.
+bool was_too_late(const std::string& why) { return why.find(" on procfs: ") != std::string::npos; }
+
+// Its manifest, too, has words of the session: the flags that it was run with, and their variables.
+void check_no_secrets(const Draft& draft, const Manifest& manifest, const TakeOptions& options) {
+  Scanned scanned = scan(draft.path(), *options.without);
+  std::string words = manifest.session;
+  for (const std::string& argument : manifest.config) words += "\n" + argument;
+  scan_text("manifest.json", words, *options.without, scanned);
+  if (!scanned.findings.empty()) throw SecretsFound(options.name, scanned.findings);
+}
+
 }  // namespace
 
 Taken take(const session::Directories& directories, const isolate::CgroupHost& cgroups, const session::Entry& entry, const TakeOptions& options) {
@@ -118,7 +132,8 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   Fd run = make_run(directories);
   Dumper dumper = start_dumper(options.criu, run.get());
   Fd images = open_file(draft.criu(), O_RDONLY | O_DIRECTORY);
-  Fd work(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work"));
+  auto work_folder = [&] { return Fd(check(::openat(run.get(), "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open {}", "work")); };
+  Fd work = work_folder();
   manifest.criu_version = dumper.criu.version();
   std::string layer = options.layer ? draft.make_layer("0") : "";
 
@@ -152,19 +167,31 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
         text += fmt::format("; process {} ({}) has {}{}: {}", each.pid, each.process, each.what, each.fd < 0 ? "" : fmt::format(" (descriptor {})", each.fd), each.remedy);
     return std::runtime_error(text);
   };
-  try {
+  auto dump = [&] {
     dumper.criu.dump(criu, [&](const std::string& when, pid_t) {
       if (when != "post-dump") return;
       CopiedLayer copied;
       if (options.layer) copied = copy_layer(record.at("upper").get<std::string>(), layer, record.at("first_id").get<std::uint32_t>());
-      taken.layer_bytes = copied.bytes;
-      taken.layer_ms = copied.ms;
+      CopiedLayer workspace;
+      if (options.layer) workspace = copy_workspace(record.dump(), draft);
+      taken.layer_bytes = copied.bytes + workspace.bytes;
+      taken.layer_ms = copied.ms + workspace.ms;
       manifest.mapped = mapped_files(group.processes());
       if (options.suspend) group.freeze(true);  // so that nothing happens any more that this would not have
     });
-  } catch (const std::exception& error) {
-    throw explain(error.what());
-  }
+  };
+  constexpr int kTries = 3;
+  for (int tries = 1;; ++tries) try {
+      dump();
+      break;
+    } catch (const std::exception& error) {
+      if (tries == kTries || !was_too_late(error.what())) throw explain(error.what());
+      for (const std::string& name : list_dir(draft.criu())) remove_tree(draft.criu() + "/" + name);
+      run = make_run(directories);
+      work = work_folder();
+      criu.work = work.get();
+      dumper = start_dumper(options.criu, run.get());
+    }
   taken.frozen_ms = supervise::milliseconds_since(parked_at);
   if (!options.suspend) parked.wake();
 
@@ -182,6 +209,7 @@ Taken take(const session::Directories& directories, const isolate::CgroupHost& c
   manifest.session = session.dump();
   if (options.layer) manifest.layers = {"0"};
   add_parents(store, record, manifest);
+  if (options.without) check_no_secrets(draft, manifest, options);
   Snapshot snapshot = draft.publish(options.name, std::move(manifest));
   taken.id = snapshot.manifest().id;
   for (const File& file : snapshot.manifest().files)

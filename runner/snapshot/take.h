@@ -4,19 +4,22 @@
 //   Park ───────────────────────────────▶ PID 1 parks
 //                       ◀─── Parked + record
 //   a draft; DUMP ───────────────────────────────────────────────────▶ stops all processes, writes their images
-//   post-dump: the writable layer, what is mapped                      ◀── waits
+//   post-dump: the writable layer, the workspace, what is mapped                    ◀── waits
 //   (suspend: the cgroup is frozen)                                    lets them go
+//   (without secrets: all of it is scanned)
 //   publish: hashed, synced, renamed
 //   Wake + what was made ───────────────▶ goes on; or Forget + name: kills them all, tells session.suspended
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "isolate/cgroup.h"
 #include "runner/session/directories.h"
 #include "runner/session/entry.h"
+#include "runner/snapshot/secrets.h"
 
 namespace runner::snapshot {
 
@@ -27,6 +30,7 @@ struct TakeOptions {
   bool layer = true;       // with its files; false: they stay the session's, and nobody else can go on from this
   bool automatic = false;  // nobody gave the name
   std::map<std::string, std::string> contexts;  // of `runner code`: their languages
+  std::optional<Secrets> without;               // SecretsFound is thrown when the snapshot would have one of them
 };
 
 struct Taken {

@@ -12,6 +12,7 @@
 #include "isolate/seccomp.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/paths.h"
 #include "isolate/sys/socket.h"
 #include "runner/supervise/supervisor.h"
 
@@ -21,6 +22,30 @@ using namespace isolate::sys;
 using isolate::init::Frame;
 using isolate::init::Kind;
 using json = nlohmann::json;
+
+namespace {
+
+// Where a snapshot finds the files of a workspace that is not in the layer, and by which map they are the session's. No "from": it is.
+json describe_workspace(const Request& request, const isolate::Sandbox& sandbox) {
+  json said{{"at", request.workspace}, {"kept", request.kept}};
+  auto ranges = [](const std::vector<isolate::IdRange>& list) {
+    json all = json::array();
+    for (const isolate::IdRange& each : list) all.push_back({each.inside, each.outside, each.count});
+    return all;
+  };
+  for (const isolate::Mount& mount : request.plan.mounts) {
+    auto* bind = std::get_if<isolate::Bind>(&mount.what);
+    if (!bind || clean_path(mount.to) != request.workspace) continue;
+    // With a quota it may be a file system of its own, which has no path, and its files are the session's as they are.
+    int disk = bind->quota ? sandbox.workspace().mount() : -1;
+    said["from"] = disk >= 0 ? fmt::format("/proc/{}/fd/{}", ::getpid(), disk) : bind->from;
+    said["uids"] = ranges(disk >= 0 ? std::vector<isolate::IdRange>() : bind->ids.uids);
+    said["gids"] = ranges(disk >= 0 ? std::vector<isolate::IdRange>() : bind->ids.gids);
+  }
+  return said;
+}
+
+}  // namespace
 
 std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, const Request& request, std::uint64_t ran_ms) {
   constexpr int kPatience = 10'000;  // milliseconds: it does nothing that takes long, but it may be frozen or starved
@@ -42,7 +67,7 @@ std::string parked_record(Calls& calls, isolate::Sandbox& sandbox, int control, 
   };
   bool bounded = plan.root.overlay->disk || std::any_of(plan.mounts.begin(), plan.mounts.end(), is_bounded);
   return json{{"pid", sandbox.child().pid()}, {"far", *calls.parked()}, {"cgroup", plan.cgroup.path},
-              {"first_id", plan.ids.uids.front().outside}, {"upper", upper}, {"bounded", bounded}, {"ran_ms", ran_ms}, {"hostname", plan.hostname},
+              {"first_id", plan.ids.uids.front().outside}, {"upper", upper}, {"workspace", describe_workspace(request, sandbox)}, {"bounded", bounded}, {"ran_ms", ran_ms}, {"hostname", plan.hostname},
               {"arguments", request.arguments}, {"policy", request.policy}, {"from", request.from}, {"filters", describe_filters(plan, request.filter_cache)}, {"uid", plan.process.uid},
               {"gid", plan.process.gid}, {"calls", json::parse(calls.save())}}.dump();
 }

@@ -117,6 +117,7 @@ class Supervisor {
     isolate::StartOptions options;
     options.cgroups = request_.cgroups;
     options.filter_cache = request_.filter_cache;
+    options.fill = request_.fill;
     options.init_program = init.get();
     options.init_control = theirs.get();
     std::vector<isolate::Filter> filters = make_filters();

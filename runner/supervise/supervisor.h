@@ -66,11 +66,13 @@ struct Request {
   /// What is begun anew on a snapshot's files: at once, with `kind` "cold"; or, "degraded", when the restore fails and the policy has it so.
   std::optional<events::SessionRestored> cold;
   std::function<void()> on_cold = [] {};
+  std::function<void(const isolate::Disk& workspace)> fill;  // of what is begun anew: puts files into its workspace, before that is mounted
   bool standby = false;                // a restore goes on when somebody connects to the session, not before
   std::function<void()> on_standby = [] {};
   std::string from;                    // the snapshot that it came out of; empty: none
   bool wakes = false;                  // it goes on where its own log ends
   std::function<void(const std::string& snapshot)> on_suspended = [](const std::string&) {};  // before anything is killed
+  std::string workspace, kept;         // where it is inside, and what becomes of it in a snapshot: "share", "copy", "exclude"
   std::vector<std::string> arguments;  // of `run`, from which a restore decides again
   /// Every process has been killed, and the kernel takes the sandbox down: what the caller does meanwhile costs no time.
   std::function<void()> on_killed = [] {};

@@ -68,7 +68,7 @@ TEST_SUITE("standby") {
     CHECK(runner({"stop", w.id(1)}).code == 0);
     CHECK(runner({"rm", "-f", w.id(2)}).code == 0);
     for (int i = 1; i <= 2; ++i) CHECK(remains_of(w.id(i)) == "");
-    CHECK(processes_with(w.prefix).empty());
+    CHECK(eventually([&] { return processes_with(w.prefix).empty(); }));  // who waits for its supervisor waits for its words only
   }
 
   TEST_CASE("its CRIU or its supervisor dies: nothing is left, and the request says so") {

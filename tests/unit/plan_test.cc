@@ -1,10 +1,12 @@
 // A plan is a pure function of config, policy and host; what it decides is tested here and pinned in tests/golden.
 #include <doctest/doctest.h>
+#include <sys/mount.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "runner/plan/json.h"
@@ -123,6 +125,36 @@ TEST_SUITE("plan") {
     CHECK(seen == 2);
     config.volumes[1].read_only = false;
     CHECK(why_not(config, host) == "-v ref:/opt/ref:ro: /opt/ref may not be writable (policy: default)");
+  }
+
+  TEST_CASE("a workspace that no snapshot may have, and one that came out of a snapshot, are folders beside the layer") {
+    Host host = plain_host();
+    host.workspace = "/data/s-1/workspace/files";
+    auto mount_of = [&](const Config& config, Policy::Kept kept) -> std::optional<isolate::Mount> {
+      Diagnostics wrong;
+      Policy policy = shipped("default");
+      policy.workspace.snapshot = kept;
+      auto plan = make_plan(config, policy, {}, host, wrong);
+      REQUIRE_MESSAGE(plan, wrong.text());
+      CHECK(plan->kept == kept);
+      for (const isolate::Mount& mount : plan->sandbox.mounts)
+        if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->from == host.workspace) return mount;
+      return std::nullopt;
+    };
+    Config config = plain_config();
+    CHECK_FALSE(mount_of(config, Policy::Kept::Share));
+    CHECK_FALSE(mount_of(config, Policy::Kept::Copy));
+    auto excluded = mount_of(config, Policy::Kept::Exclude);
+    REQUIRE(excluded);
+    CHECK(excluded->to == "/workspace");
+    CHECK(excluded->set_recursive == (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
+    config.own_workspace = true;
+    CHECK(mount_of(config, Policy::Kept::Share) == excluded);
+    config.workspace_read_only = true;
+    CHECK((mount_of(config, Policy::Kept::Copy)->set_recursive & MOUNT_ATTR_RDONLY) != 0);
+    // What the caller brings there is his, whatever becomes of it in a snapshot.
+    host.owners["/srv/work"] = {1000u, 1000u};
+    CHECK_FALSE(mount_of(with_volume("/srv/work", "/workspace", false), Policy::Kept::Exclude));
   }
 
   TEST_CASE("a workspace with a quota and inputs is the pinned one, and what the caller brings must fit it") {

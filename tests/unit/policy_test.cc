@@ -88,7 +88,7 @@ TEST_CASE("every key of a policy reaches its field") {
       "description: a test\n"
       "rootfs: {view: host, expose: [/opt/tools, /srv//data/]}\n"
       "user: 1234:2345\n"
-      "workspace: {path: /work}\n"
+      "workspace: {path: /work, snapshot: copy}\n"
       "binds: {writable: [/work, /cache], forbid_sources: [/etc]}\n"
       "limits: {memory: 512MiB, cpus: 1.5, pids: 64, wall: 5m, output: 1M}\n"
       "on_missing: warn\n"
@@ -104,6 +104,7 @@ TEST_CASE("every key of a policy reaches its field") {
   CHECK(policy.user.uid == 1234);
   CHECK(policy.user.gid == 2345);
   CHECK(policy.workspace.path == "/work");
+  CHECK(policy.workspace.snapshot == Policy::Kept::Copy);
   CHECK(policy.binds.writable == Lines{"/work", "/cache"});
   CHECK(policy.binds.forbid_sources == Lines{"/etc"});
   CHECK(policy.limits.memory == 512u << 20);
@@ -255,8 +256,11 @@ TEST_CASE("what becomes of a snapshot that does not fit is refuse or cold") {
   CHECK(!shipped("default").cold_when_unfit);
 }
 
-TEST_CASE("a workspace has a quota, inputs and a volume") {
+TEST_CASE("a workspace has a quota, inputs, a volume, and its place in a snapshot") {
   CHECK(complaint("workspace: {quota: 2G, inputs: read-only, volume: ann.work}").empty());
+  for (const char* word : {"share", "copy", "exclude"}) CHECK(complaint(fmt::format("workspace: {{snapshot: {}}}", word)).empty());
+  CHECK(complaint("workspace: {snapshot: yes}") == "agent.yaml:2:23: snapshot must be share, copy or exclude, not 'yes'");
+  CHECK(policy_of("user: agent").workspace.snapshot == Policy::Kept::Share);
   CHECK(complaint("workspace: {quota: 1M}") == "agent.yaml:2:20: quota must be from 4M to 16T, not 1M");
   CHECK(complaint("workspace: {inputs: yes}") == "agent.yaml:2:21: inputs must be read-only or writable, not 'yes'");
   for (const char* name : {"a/b", ".a", "-a", "\"\"", "[a]"})
