@@ -148,13 +148,13 @@ bool goes_on(Context& context, const std::string& id, const session::State& was)
 void remove_session(Context& context, session::Entry& entry, const session::State& state) {
   session::remove_remains(context.directories(), context.cgroups(), state, true);
   entry.remove();
-  // What it was suspended into is of no use without its files.
-  if (state.suspended.empty()) return;
+  // What it was suspended into is of no use without its files; and a wake that was killed, or begun anew, has left that behind.
+  std::string name = state.suspended.empty() ? suspension_of(state.id) : state.suspended;
   snapshot::Store store(context.directories());
-  auto memory = store.find(state.suspended);
-  bool automatic = memory && memory->manifest().automatic;
+  auto memory = store.find(name);
+  bool its = memory && memory->manifest().automatic && (!state.suspended.empty() || memory->manifest().session_id == state.id);
   memory.reset();
-  if (automatic) store.remove(state.suspended);
+  if (its) store.remove(name);
 }
 
 bool lock_ended(session::Entry& entry) {

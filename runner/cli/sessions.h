@@ -33,6 +33,8 @@ void signal_session(Context& context, const session::State& state, int number);
 void end_session(Context& context, const std::string& id, const session::State& state, std::int64_t deadline);
 /// Whether that very session has not ended yet: not one that got its name later. Finds out when its supervisor has died.
 bool goes_on(Context& context, const std::string& id, const session::State& was);
+/// The snapshot that a session is suspended into.
+inline std::string suspension_of(const std::string& id) { return id + ".suspended"; }
 /// Entry and data of one that has ended. The entry is locked by the caller.
 void remove_session(Context& context, session::Entry& entry, const session::State& state);
 /// Its lock, for whoever wants to change an ended session: a sweep has it for moments. False when it is gone.

@@ -17,7 +17,7 @@ int suspend_main(Context& context) {
     Found found = find_session(context, id);
     if (!found.state.suspended.empty()) return;  // as it is wanted
     if (found.state.ended) throw std::runtime_error(fmt::format("session {} has ended ({}): there is nothing to suspend", id, found.state.result));
-    snapshot::TakeOptions take = take_options(context, found.entry, id + ".suspended");
+    snapshot::TakeOptions take = take_options(context, found.entry, suspension_of(id));
     take.suspend = take.automatic = true;
     take.layer = false;
     // What a wake that was killed has left: the session runs, so nothing needs it.

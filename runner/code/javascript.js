@@ -128,6 +128,33 @@ function asExpression(source) {
   }
 }
 
+// A cell is a script, in which import statements have no place: those at its beginning become calls, in the same lines.
+const GAP = /^(?:\s|\/\/[^\n]*(?:\n|$)|\/\*[^]*?\*\/)*/;
+const IMPORT = /^import\b\s*(?:([\w$*{},\s]+?)\s*\bfrom\s*)?(['"])([^'"\n]+)\2[ \t]*;?/;
+const NAMES = /^(?:([\w$]+)\s*(?:,\s*|$))?(?:\*\s*as\s+([\w$]+)|\{([^}]*)\})?$/;
+
+function asCall(names, module) {
+  const call = `await load(${JSON.stringify(module)});`;
+  if (!names) return call;
+  const [, own, all, some] = NAMES.exec(names) ?? [];
+  if (all) return `const ${all} = ${call}${own ? ` const ${own} = ${all}.default;` : ''}`;
+  const list = (some ?? '').split(',').map((each) => each.trim().replace(/\s+as\s+/, ': ')).filter(Boolean);
+  if (own) list.unshift(`default: ${own}`);
+  return own || some !== undefined ? `const { ${list.join(', ')} } = ${call}` : undefined;
+}
+
+function importsAsCalls(source) {
+  let done = '';
+  for (let rest = source; ; ) {
+    const [gap] = GAP.exec(rest);
+    const found = IMPORT.exec(rest.slice(gap.length));
+    const call = found && asCall(found[1], found[3]);
+    if (!call) return done + rest;
+    done += gap + call + '\n'.repeat(found[0].split('\n').length - 1);
+    rest = rest.slice(gap.length + found[0].length);
+  }
+}
+
 function evaluate(source, name) {
   let settle;
   const answer = new Promise((resolve, reject) => (settle = { resolve, reject }));
@@ -143,7 +170,7 @@ function describe(error, where) {
   if (isError && error.cause !== undefined) text += `\ncaused by ${util.inspect(error.cause)}`;
   if (where && error instanceof SyntaxError) text = `${where}\n${text}`;
   const imports = error?.code === 'ERR_VM_DYNAMIC_IMPORT_CALLBACK_MISSING' || /import statement/.test(text);
-  if (isError && imports) text += '\n(import does not work in a cell: use require(name), or await load(name) for a module)';
+  if (isError && imports) text += '\n(in a cell an import statement stands at the beginning, and import() is await load(name))';
   const name = isError ? String(error.name) : typeof error;
   return { name, message: cut(isError ? String(error.message) : text, MOST_TRACEBACK), traceback: cut(text, MOST_TRACEBACK) };
 }
@@ -154,7 +181,7 @@ async function run(source) {
   process.removeListener('SIGINT', onInterrupt).on('SIGINT', onInterrupt);
   let answer = { status: 'ok' };
   try {
-    const { result, exceptionDetails: thrown } = await evaluate(source, name);
+    const { result, exceptionDetails: thrown } = await evaluate(importsAsCalls(source), name);
     const value = valueOf(thrown?.exception ?? result);
     const exited = value instanceof Exit;
     if (thrown && !(exited && value.code === 0)) {

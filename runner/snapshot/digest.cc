@@ -57,6 +57,61 @@ Digest digest_file(int fd, const std::string& name) {
   return digest;
 }
 
+void ContentHash::add(std::string_view bytes) {
+  while (!bytes.empty()) {
+    std::string_view part = bytes.substr(0, kBlock - block_.size());
+    block_ += part;
+    bytes.remove_prefix(part.size());
+    if (block_.size() == kBlock) end_block();
+  }
+}
+
+void ContentHash::skip(std::uint64_t zeros) {
+  std::uint64_t first = block_.empty() ? 0 : std::min<std::uint64_t>(zeros, kBlock - block_.size());
+  add(std::string(first, '\0'));
+  number_ += (zeros - first) / kBlock;
+  add(std::string((zeros - first) % kBlock, '\0'));
+}
+
+void ContentHash::end_block() {
+  if (block_.find_first_not_of('\0') != std::string::npos) {
+    char number[8];
+    for (std::size_t i = 0; i < sizeof number; ++i) number[i] = static_cast<char>(number_ >> 8 * i);
+    hash_.add({number, sizeof number});
+    hash_.add(block_);
+  }
+  ++number_;
+  block_.clear();
+}
+
+std::string ContentHash::hex() {
+  if (!block_.empty()) end_block();
+  number_ = 0;
+  return hash_.hex();
+}
+
+Digest digest_content(int fd, const std::string& name, std::uint64_t size) {
+  static const std::unique_ptr<char[]> buffer = std::make_unique_for_overwrite<char[]>(kChunk);
+  ContentHash hash;
+  std::uint64_t at = 0;
+  while (at < size) {
+    off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data == -1 && errno == ENXIO) break;  // a hole to the end
+    std::uint64_t from = std::min(static_cast<std::uint64_t>(check(data, "find the data of {}", name)), size);
+    std::uint64_t to = std::min(static_cast<std::uint64_t>(check(::lseek(fd, data, SEEK_HOLE), "find the holes of {}", name)), size);
+    hash.skip(from - at);
+    for (at = from; at < to;) {
+      ssize_t got = ::pread(fd, buffer.get(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, to - at)), static_cast<off_t>(at));
+      if (got == -1 && errno == EINTR) continue;
+      if (check(got, "read {}", name) == 0) fail(EIO, "read {} (it became shorter meanwhile)", name);
+      hash.add({buffer.get(), static_cast<std::size_t>(got)});
+      at += static_cast<std::uint64_t>(got);
+    }
+  }
+  hash.skip(size - at);
+  return {size, hash.hex()};
+}
+
 bool is_hex(std::string_view text, std::size_t digits) {
   return text.size() == digits &&
          std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });

@@ -51,7 +51,7 @@ class Indexer : public Visitor {
     }
     if (S_ISREG(info.st_mode)) {
       Fd file(check(::openat(dir, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), "open {}", path));
-      Digest digest = digest_file(file.get(), path);
+      Digest digest = digest_content(file.get(), path, static_cast<std::uint64_t>(info.st_size));
       line('f', path, info, fmt::format(" {} {}", digest.size, digest.sha256));
       attributes(file.get(), path);
     } else if (S_ISLNK(info.st_mode)) {

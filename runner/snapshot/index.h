@@ -1,7 +1,7 @@
 // The index of a layer: a line for each name in it, in the order of walk(), by which it is verified, exported and made again.
 //
 //   d MODE UID GID TIME PATH               a directory; the first is "."
-//   f MODE UID GID TIME PATH SIZE SHA256   a file
+//   f MODE UID GID TIME PATH SIZE SHA256   a file; the digest is that of ContentHash
 //   l MODE UID GID TIME PATH TARGET        a symbolic link
 //   p, s MODE UID GID TIME PATH            a named pipe, a socket
 //   h PATH FIRST                           another name of FIRST, which came before

@@ -68,7 +68,7 @@ void send_contents(const Sent& sent, files::TarWriter& writer) {
     Fd place = open_below(top.get(), index[i].path, Links::Refuse);
     Fd file = open_file(fd_path(place.get()), O_RDONLY | O_NONBLOCK);
     writer.begin(plain(content_path(as, i), index[i].size));
-    Sha256 hash;
+    ContentHash hash;
     for (std::uint64_t left = index[i].size; left > 0;) {
       ssize_t got = check(::read(file.get(), bytes.get(), std::min<std::uint64_t>(kChunk, left)), "read {}/{}", layer,
                           index[i].path);
@@ -113,9 +113,10 @@ class Expected {
   }
 
   /// Into the file, with holes for zeros; `digest` is what it must have.
+  template <typename Hash>
   void into(int fd, const std::string& name, std::uint64_t size, const std::string& digest) {
     begin(name, size, size);
-    Sha256 hash;
+    Hash hash;
     each([&](std::string_view bytes) {
       hash.add(bytes);
       if (bytes.find_first_not_of('\0') == std::string_view::npos) {
@@ -221,7 +222,7 @@ Snapshot import_snapshot(Store& store, const files::Source& source, const Import
         throw TarError(fmt::format("refused: {}: its SHA-256 is not that of the manifest", file.path));
     } else {
       Fd made = open_file(draft.path() + "/" + file.path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-      expected.into(made.get(), file.path, file.size, file.sha256);
+      expected.into<Sha256>(made.get(), file.path, file.size, file.sha256);
     }
   }
   for (const auto& [layer, text] : indexes) {
@@ -232,7 +233,7 @@ Snapshot import_snapshot(Store& store, const files::Source& source, const Import
       throw TarError(fmt::format("refused: layer {}: {}", layer, error.what()));
     }
     make_layer(index, open_file(draft.make_layer(layer), O_RDONLY | O_DIRECTORY), [&](const IndexEntry& entry, int fd) {
-      expected.into(fd, content_path(layer, static_cast<std::size_t>(&entry - index.data())), entry.size, entry.text);
+      expected.into<ContentHash>(fd, content_path(layer, static_cast<std::size_t>(&entry - index.data())), entry.size, entry.text);
     });
   }
   expected.end();

@@ -324,6 +324,10 @@ TEST_SUITE("session code, javascript") {
     CHECK(book.node("const fs = require('fs'); class Point {}; [new Point(), fs.existsSync('/usr')]").out == "[ Point {}, true ]\n");
     CHECK(book.node("const late = await new Promise(done => setTimeout(done, 20, 'awaited')); late").out == "'awaited'\n");
     CHECK(book.node("late + (await load('path')).sep").out == "'awaited/'\n");
+    CHECK(book.node("// what it needs\nimport fs, { readFileSync as read } from 'node:fs';\nimport * as path from \"node:path\"\nimport 'node:os'\nread === fs.readFileSync").out == "true\n");
+    CHECK(book.node("path.join('a', 'b')").out == "'a/b'\n");  // it stays
+    CHECK(book.node("import {\n  sep,\n} from 'path'\nthrow new Error(sep)").err.find(".js:4:") != std::string::npos);
+    CHECK(book.node("import nothing from 'no-such-module'").err.find("no-such-module") != std::string::npos);
     CHECK(book.node("undefined").out == "");
   }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "runner/files/tar.h"
+#include "runner/snapshot/digest.h"
 #include "runner/snapshot/index.h"
 #include "runner/snapshot/transfer.h"
 #include "tests/kernel/snapshot_support.h"
@@ -196,7 +197,10 @@ TEST_SUITE("snapshot store") {
     SKIP_UNLESS(is_root(), "root");
     TestStore test;
     Folder outside;
-    const std::string top = "d 755 0 0 1.000000000 .\n", x = digest_of_text("x");
+    const std::string top = "d 755 0 0 1.000000000 .\n";
+    ContentHash of_x;
+    of_x.add("x");
+    const std::string x = of_x.hex();
     auto tried = [&](const std::string& index, const std::string& content = {}) {
       Stream stream;
       stream.manifest(simple({{"layers/0.index", index}})).add("layers/0.index", index);

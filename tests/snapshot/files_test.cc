@@ -48,6 +48,17 @@ TEST_SUITE("snapshot files") {
     CHECK(sh(twins.other, "find /workspace /tmp /dev/shm -type f | sort") == "/tmp/go\n/tmp/kept");
   }
 
+  TEST_CASE("a hole of a terabyte in a file costs a snapshot nothing") {
+    SKIP_UNLESS(is_root(), "root");
+    Twins twins;
+    REQUIRE(sh(twins.one, "truncate -s 1T /tmp/vast && printf end >>/tmp/vast") == "");
+    Ran ran = runner({"snapshot", "create", "--leave-running", "--name", twins.shot.name, twins.one.id}, {.timeout_ms = 15'000});
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    CHECK(runner({"snapshot", "verify", "--full", twins.shot.name}, {.timeout_ms = 15'000}).code == 0);
+    REQUIRE(twins.restore().code == 0);
+    CHECK(sh(twins.other, "tail -c 3 /tmp/vast; stat -c ' %s' /tmp/vast") == "end 1099511627779");
+  }
+
   TEST_CASE("locks, watches, timers and events of the kernel are kept") {
     SKIP_UNLESS(is_root() && have("python3"), "root and /usr/bin/python3");
     Twins twins({"python3", "-u", "-c",

@@ -102,6 +102,15 @@ TEST_SUITE("suspend") {
     CHECK(runner({"rm", "-f", counter.box.id}).code == 0);
     CHECK(snapshots().count(counter.box.id + ".suspended") == 0);
     CHECK(!exists(data_dir() + "/sessions/" + counter.box.id));
+    // Also when a wake died before it had removed what it came from.
+    Counter woken;
+    REQUIRE(runner({"suspend", woken.box.id}).code == 0);
+    std::string kept = data_dir() + "/snapshots/" + woken.box.id + ".suspended", aside = data_dir() + "/snapshots/.kept-" + woken.box.id;
+    REQUIRE(run({"cp", "-a", kept, aside}).code == 0);
+    REQUIRE(runner_apart({"wake", woken.box.id}, Folder()).code == 0);
+    REQUIRE(::rename(aside.c_str(), kept.c_str()) == 0);
+    CHECK(runner({"rm", "-f", woken.box.id}).code == 0);
+    CHECK(snapshots().count(woken.box.id + ".suspended") == 0);
   }
 
   TEST_CASE("again and again: state right each time, nothing left") {
