@@ -4,6 +4,7 @@
 'use strict';
 const { Session } = require('inspector');
 const net = require('net');
+const { setImmediate: nextTurn } = require('timers');
 const util = require('util');
 const vm = require('vm');
 
@@ -198,6 +199,8 @@ async function run(source) {
   interrupt = () => {};
   session.post('Runtime.releaseObjectGroup', { objectGroup: name });
   await Promise.all(flushers.map((flush) => new Promise((done) => flush(() => done()))));
+  // A SIGINT that came with the end of this cell is heard in the next turns of the loop, and must not hit the next cell.
+  for (let turns = 0; turns < 2; turns++) await new Promise((done) => nextTurn(done));
   return { ...answer, results: results.bundles, dropped: results.dropped };
 }
 
