@@ -79,6 +79,10 @@ int wait_exit(Context& context, const std::string& id, std::int64_t end, bool as
       return kUnknown;
     }
     session::State state = found.value_or(session::State());
+    if (!state.suspended.empty()) {  // on disk, from where it goes on
+      await({{notify.get(), POLLIN, 0}}, end);
+      continue;
+    }
     if (state.ended) return tell_end(id, state.result, state.exit_code, state.finished, as_json);
     Fd process = session::open_process(state);
     if (!process && !state.is_session && state.pid > 0)

@@ -8,6 +8,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/paths.h"
+#include "runner/cli/awake.h"
 #include "runner/cli/inside.h"
 #include "runner/config/units.h"
 #include "runner/events/writer.h"
@@ -152,6 +153,7 @@ int watch_main(Context& context) {
   place.mounts = true;
   isolate::Helper helper(place, {write.get()}, [&](isolate::Report&) { help(place, write.get(), path, watch); });
   write.close();
+  Fd stays = keep_in_memory(context.entry(target.id), target.state);
   target.awake.close();  // a sleeping session changes no file
   Fd signals = ending_signals();
   try {

@@ -84,6 +84,21 @@ TEST_SUITE("suspend") {
     CHECK(status_of(counter.box.id) == "running");
   }
 
+  TEST_CASE("who waits for its end waits on while it is on disk; who watches its files keeps it in memory") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter counter({"--sleep-after", "1s"}, kSlow);
+    Live waits(runner_argv({"wait", "--exit", counter.box.id}));
+    REQUIRE(eventually([&] { return status_of(counter.box.id) == "suspended"; }, 15'000));
+    CHECK(waits.wait(500) == -1);
+    CHECK(counter.count() > 0);
+    CHECK(waits.wait(500) == -1);
+    Live watches(runner_argv({"watch", counter.box.id, "/workspace"}));
+    REQUIRE(watches.await("n"));
+    CHECK(eventually([&] { return status_of(counter.box.id) == "paused"; }));
+    CHECK(runner({"kill", counter.box.id, "KILL"}).code == 0);
+    CHECK(waits.wait() == 137);
+  }
+
   TEST_CASE("it survives the loss of /run, as a reboot brings it") {
     SKIP_UNLESS(is_root(), "root");
     Counter counter;
@@ -108,7 +123,7 @@ TEST_SUITE("suspend") {
     std::string kept = data_dir() + "/snapshots/" + woken.box.id + ".suspended", aside = data_dir() + "/snapshots/.kept-" + woken.box.id;
     REQUIRE(run({"cp", "-a", kept, aside}).code == 0);
     REQUIRE(runner_apart({"wake", woken.box.id}, Folder()).code == 0);
-    REQUIRE(::rename(aside.c_str(), kept.c_str()) == 0);
+    REQUIRE(eventually([&] { return ::rename(aside.c_str(), kept.c_str()) == 0; }));  // it is removed behind the answer
     CHECK(runner({"rm", "-f", woken.box.id}).code == 0);
     CHECK(snapshots().count(woken.box.id + ".suspended") == 0);
   }
