@@ -126,7 +126,7 @@ TEST_SUITE("snapshot session") {
     SKIP_UNLESS(is_root() && have("python3"), "root and /usr/bin/python3");
     Twins twins({"python3", "-u", "-c",
                  "import time, threading\n"
-                 "def nap():\n m=time.monotonic(); time.sleep(4); print(f'slept {time.monotonic()-m}', flush=True)\n"
+                 "def nap():\n m=time.monotonic(); time.sleep(4); print('slept' + f' {time.monotonic()-m}', flush=True)\n"
                  "threading.Thread(target=nap).start()\nlast=time.monotonic()\nprint('ready', last)\n"
                  "while True:\n time.sleep(0.05); now=time.monotonic()\n"
                  " if now<last or now-last>2: print('jump', last, now)\n last=now\n"
