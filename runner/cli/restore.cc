@@ -103,14 +103,14 @@ int start_many(Context& context, const char* verb, const char* about, const std:
   std::string from, prefix, count_text = "1", verify = "metadata";
   bool rm = false;
   Options options(verb, about);
-  options.value("-n,--count", count_text, "how many; 1 by default");
-  options.value("--name", prefix, "their names begin with this: NAME-1, NAME-2, ...");
+  options.value("-n,--count", count_text, "how many");
+  options.value("--name", prefix, "they are called NAME-1, NAME-2, ... (default: at random)");
   options.flag("--rm", rm, "remove each when it has ended");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
-  from = one_argument(context.parse(options), verb);
+  from = one_argument(context.parse(options), verb, "NAME");
   unsigned count = 0;
-  auto [end, error] = std::from_chars(count_text.data(), count_text.data() + count_text.size(), count);
-  if (error != std::errc() || *end || count < 1 || count > 10'000) throw UsageError(fmt::format("-n: '{}' is no number from 1 to 10000", count_text));
+  auto [end, bad] = std::from_chars(count_text.data(), count_text.data() + count_text.size(), count);
+  if (bad != std::errc() || *end || count < 1 || count > 1000) throw UsageError(fmt::format("{}: -n is a number from 1 to 1000, not '{}'", verb, count_text));
   read_verify(verify);
 
   snapshot::Store store(context.directories());
@@ -132,8 +132,8 @@ int start_many(Context& context, const char* verb, const char* about, const std:
     std::vector<std::string> words{"restore", "-d", "--output", "raw", "--verify", verify, "--from", from, name};
     words.insert(words.end(), how.begin(), how.end());
     if (rm) words.push_back("--rm");
-    under_way.emplace_back(name, start_self(context, words, nothing.get(), -1));
     if (under_way.size() >= at_once) finish_first();
+    under_way.emplace_back(name, start_self(context, words, nothing.get(), -1));
   }
   while (!under_way.empty()) finish_first();
   return code;

@@ -91,10 +91,16 @@ TEST_SUITE("standby") {
     CHECK(eventually([&] { return runner({"ls"}).code == 0 && remains_of(w.id(2)) == ""; }));
   }
 
-  TEST_CASE("a restore that waits in the foreground is refused") {
+  TEST_CASE("a restore that waits in the foreground is refused, and a number that is none") {
     SKIP_UNLESS(is_root(), "root");
     Ran ran = runner({"restore", "--standby", "--from", "x", "y"});
     CHECK(ran.code == 125);
     CHECK(ran.err.find("add -d") != std::string::npos);
+    for (const char* verb : {"fork", "standby"})
+      for (const char* count : {"0", "1001", "x", "-1"}) {
+        Ran many = runner({verb, "x", "-n", count});
+        CHECK(many.code == 125);
+        CHECK(many.err.find(std::string(verb) + ": -n is a number from 1 to 1000, not '" + count + "'") != std::string::npos);
+      }
   }
 }
