@@ -8,6 +8,7 @@
 
 #include "isolate/sys/error.h"
 #include "runner/events/verify.h"
+#include "runner/snapshot/walk.h"
 
 namespace runner::snapshot {
 
@@ -94,11 +95,7 @@ Digest digest_content(int fd, const std::string& name, std::uint64_t size) {
   static const std::unique_ptr<char[]> buffer = std::make_unique_for_overwrite<char[]>(kChunk);
   ContentHash hash;
   std::uint64_t at = 0;
-  while (at < size) {
-    off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
-    if (data == -1 && errno == ENXIO) break;  // a hole to the end
-    std::uint64_t from = std::min(static_cast<std::uint64_t>(check(data, "find the data of {}", name)), size);
-    std::uint64_t to = std::min(static_cast<std::uint64_t>(check(::lseek(fd, data, SEEK_HOLE), "find the holes of {}", name)), size);
+  each_data(fd, name, size, [&](std::uint64_t from, std::uint64_t to) {
     hash.skip(from - at);
     for (at = from; at < to;) {
       ssize_t got = ::pread(fd, buffer.get(), static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, to - at)), static_cast<off_t>(at));
@@ -107,7 +104,7 @@ Digest digest_content(int fd, const std::string& name, std::uint64_t size) {
       hash.add({buffer.get(), static_cast<std::size_t>(got)});
       at += static_cast<std::uint64_t>(got);
     }
-  }
+  });
   hash.skip(size - at);
   return {size, hash.hex()};
 }

@@ -133,14 +133,7 @@ class Copier : public Visitor {
       if (!is_no_way_to_copy(errno)) fail(errno, "clone {}", path);
       clones_ = false;
     }
-    for (std::uint64_t at = 0; at < size;) {
-      off_t data = ::lseek(from, static_cast<off_t>(at), SEEK_DATA);
-      if (data == -1 && errno == ENXIO) break;  // a hole to the end
-      check(data, "find the data of {}", path);
-      off_t hole = check(::lseek(from, data, SEEK_HOLE), "find the holes of {}", path);
-      copy_range(from, to, path, static_cast<std::uint64_t>(data), std::min(static_cast<std::uint64_t>(hole), size));
-      at = static_cast<std::uint64_t>(hole);
-    }
+    each_data(from, path, size, [&](std::uint64_t begin, std::uint64_t end) { copy_range(from, to, path, begin, end); });
     check(::ftruncate(to, static_cast<off_t>(size)), "set the size of {}", path);
   }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <set>
 
@@ -80,21 +81,17 @@ class Scanner : public Visitor {
   void enter(int, const std::string&, const std::string&, const struct stat&) override {}
   void leave(int, const std::string&, const struct stat&) override {}
 
-  // A file of a program may be nothing but a hole of many terabytes.
   void read_file(int fd, const std::string& path, Search& search) {
-    for (off_t at = 0;;) {
-      off_t data = ::lseek(fd, at, SEEK_DATA);
-      if (data == -1 && errno == ENXIO) return;
-      check(data, "find the data of {}", path);
-      off_t hole = check(::lseek(fd, data, SEEK_HOLE), "find the holes of {}", path);
-      if (data > at) search.skip(static_cast<std::uint64_t>(data - at));
-      for (at = data; at < hole;) {
-        ssize_t got = check(::pread(fd, chunk_.get(), std::min(kChunk, static_cast<std::size_t>(hole - at)), at), "read {}", path);
+    std::uint64_t at = 0;
+    each_data(fd, path, std::numeric_limits<off_t>::max(), [&](std::uint64_t from, std::uint64_t to) {
+      if (from > at) search.skip(from - at);
+      for (at = from; at < to;) {
+        ssize_t got = check(::pread(fd, chunk_.get(), std::min<std::uint64_t>(kChunk, to - at), static_cast<off_t>(at)), "read {}", path);
         if (got == 0) throw std::runtime_error(fmt::format("read {}: it became shorter meanwhile", path));
         take(got, search);
-        at += got;
+        at += static_cast<std::uint64_t>(got);
       }
-    }
+    });
   }
 
   void read_stream(int fd, const std::string& path, Search& search) {

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -89,6 +90,17 @@ void walk(Fd top, Visitor& visitor) {
     check(::fstat(here.get(), &info), "look at {}", levels.back().path);
     if (info.st_ino != levels.back().info.st_ino || info.st_dev != levels.back().info.st_dev)
       fail(ESTALE, "read {} (it was moved while it was read)", levels.back().path);
+  }
+}
+
+void each_data(int fd, const std::string& path, std::uint64_t size, const std::function<void(std::uint64_t from, std::uint64_t to)>& take) {
+  for (std::uint64_t at = 0; at < size;) {
+    off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data == -1 && errno == ENXIO) return;  // a hole to the end
+    check(data, "find the data of {}", path);
+    off_t hole = check(::lseek(fd, data, SEEK_HOLE), "find the holes of {}", path);
+    at = static_cast<std::uint64_t>(hole);
+    if (static_cast<std::uint64_t>(data) < size) take(static_cast<std::uint64_t>(data), std::min(at, size));
   }
 }
 

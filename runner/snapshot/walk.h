@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,10 @@ class Visitor {
 /// Calls for the top too (enter and leave). In each directory first come the names that are no directories, then these, each by bytes:
 /// the same tree gives the same calls. Symbolic links and other mounts are not followed.
 void walk(isolate::sys::Fd top, Visitor& visitor);
+
+/// Calls `take` for each part of the file before `size` that is no hole, in order: lseek(2). `path` is for messages. A file of a program may
+/// be nothing but a hole of many terabytes, so whoever reads one goes by this.
+void each_data(int fd, const std::string& path, std::uint64_t size, const std::function<void(std::uint64_t from, std::uint64_t to)>& take);
 
 /// Names in a directory without . and .., sorted. The descriptor's position is used and does not matter.
 std::vector<std::string> names_in(int dir, const std::string& path);
