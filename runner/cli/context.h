@@ -81,6 +81,7 @@ int exec_main(Context& context);
 int expose_main(Context& context);
 int features_main(Context& context);
 int inspect_main(Context& context);
+int job_main(Context& context);
 int kill_main(Context& context);
 int list_main(Context& context);
 int logs_main(Context& context);

@@ -46,6 +46,7 @@ constexpr Verb kVerbs[] = {
     {"watch", watch_main, "print changes of files in a session as events"},
     {"expose", expose_main, "relay a socket of the host to a port inside a session"},
     {"wait", wait_main, "wait for the end of a session, a port, an answer or a line of output"},
+    {"job", job_main, "run the agent loop: run, continue, list, show, events, cancel, rm", kSessionVerbFailed},
     {"plan", plan_main, "print the decision that `run` would carry out, as JSON"},
     {"policy", policy_main, "check FILE, explain NAME, or list policies"},
     {"check", check_main, "what this host can do, and what it lacks"},

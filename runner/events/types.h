@@ -11,6 +11,8 @@
 #include <variant>
 #include <vector>
 
+#include "runner/events/job_types.h"
+
 namespace runner::events {
 
 /// How a session ended, in one word. 137 is never the only sign of an OOM.
@@ -271,19 +273,20 @@ struct SessionSuspended {
   void fields(auto& out) const { out("snapshot", snapshot); out("ms", ms); }
 };
 
-/// A value that is JSON already, and well-formed.
-struct JsonText {
-  std::string json;
-};
-
 struct ToolCallStarted {
   static constexpr const char* type = "tool.call.started";
   std::string call, tool;
   std::optional<std::string> context, language;  // of the tool "code": where a cell runs
   std::optional<bool> fresh;                     // whether that context began with it
+  // Of a job:
+  std::optional<std::string> run;
+  std::optional<std::uint64_t> step;
+  std::optional<JsonText> arguments;
+  std::optional<std::string> trust;
 
   void fields(auto& out) const {
-    out("call", call); out("tool", tool); out("context", context); out("language", language); out("fresh", fresh);
+    out("run", run); out("step", step); out("call", call); out("tool", tool); out("context", context); out("language", language); out("fresh", fresh);
+    out("arguments", arguments); out("trust", trust);
   }
 };
 
@@ -305,16 +308,28 @@ struct ToolCallFinished {
   std::optional<std::uint64_t> dropped;       // results beyond the limits
   std::optional<Raised> error;
   std::optional<bool> context_lost;           // what was built up in it is gone
+  // Of a job:
+  std::optional<std::string> run;
+  std::optional<std::uint64_t> step;
+  std::optional<JsonText> content;
+  std::optional<int> exit, signal;
+  std::optional<std::uint64_t> cpu_us, memory_peak;
+  std::optional<Evidence> evidence;
+  std::optional<std::string> trust;
 
   void fields(auto& out) const {
-    out("call", call); out("tool", tool); out("ok", ok); out("result", result); out("reason", reason); out("ms", ms);
+    out("run", run); out("step", step); out("call", call); out("tool", tool); out("ok", ok); out("exit", exit); out("signal", signal);
+    out("result", result); out("reason", reason); out("ms", ms);
     out("results", results); out("dropped", dropped); out("error", error); out("context_lost", context_lost);
+    out("content", content); out("cpu_us", cpu_us); out("memory_peak", memory_peak); out("evidence", evidence); out("trust", trust);
   }
 };
 
 /// All but stdio, which is written without being copied.
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
                            PortOpened, SessionEnded, FileChanged, ToolCallStarted,
-                           ToolCallFinished, SnapshotStarted, SnapshotCreated, RestoreRefused, SessionRestored, SessionSuspended>;
+                           ToolCallFinished, SnapshotStarted, SnapshotCreated, RestoreRefused, SessionRestored, SessionSuspended,
+                           JobStarted, RunStarted, StepStarted, GenerationStarted, GenerationFinished, GenerationRetried, TextDelta, DelegateStarted,
+                           DelegateFinished, InputRequired, CheckpointSaved, RunEnded, JobPaused, JobEnded>;
 
 }  // namespace runner::events

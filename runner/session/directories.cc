@@ -15,7 +15,7 @@ using namespace isolate::sys;
 
 namespace {
 
-constexpr std::uint32_t kRanges = (kFirstVolumeId - IdRangeLease::kFirstId) / IdRangeLease::kSize;
+constexpr std::uint32_t kRanges = (kFirstKeeperId - IdRangeLease::kFirstId) / IdRangeLease::kSize;
 
 std::string from_environment(const char* name, const std::string& otherwise) {
   const char* value = std::getenv(name);

@@ -30,15 +30,18 @@ std::string why_bad_id(const std::string& id);
 /// Owners of volumes on the disk: the last 65,536 ids of ours, which are in no session's range.
 inline constexpr std::uint32_t kFirstVolumeId = 0x7fff0000, kVolumeIds = 65536;
 
+/// The processes that keep a job and have no rights run as ids of the range before it, which no session gets either.
+inline constexpr std::uint32_t kFirstKeeperId = 0x7ffe0000, kKeeperIds = 65536;
+
 /// A range of 65,536 user and group ids of the host that no other session uses while the object lives. A lock on one byte of a file
 /// holds it, so that a killed supervisor's range is free at once.
 class IdRangeLease {
  public:
   static constexpr std::uint32_t kSize = 65536;
-  // 0x70000000 to 0x7ffeffff: above the range of systemd's containers, below 2^31, where ids turn negative for some tools.
+  // 0x70000000 to 0x7ffdffff: above the range of systemd's containers, below 2^31, where ids turn negative for some tools.
   // See "Users, Groups, UIDs and GIDs on systemd systems".
   static constexpr std::uint32_t kFirstId = 0x70000000;
-  /// Throws EAGAIN when all 4,095 are taken.
+  /// Throws EAGAIN when all 4,094 are taken.
   static IdRangeLease take(const Directories& directories);
   /// The range that begins with `first`; empty when another session has it.
   static std::optional<IdRangeLease> take_at(const Directories& directories, std::uint32_t first);

@@ -152,6 +152,11 @@ void Calls::cancel(std::uint32_t number) {
   signal(number, SIGKILL);
 }
 
+std::uint64_t Calls::input_sent(std::uint32_t number) const {
+  auto at = calls_.find(number);
+  return at == calls_.end() ? 0 : at->second.input_sent;
+}
+
 bool Calls::input_full(std::uint32_t number) const {
   auto at = calls_.find(number);
   return at != calls_.end() && at->second.input_sent - at->second.input_taken >= kInputWindow;

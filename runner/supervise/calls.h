@@ -82,6 +82,7 @@ class Calls {
   void signal(std::uint32_t call, int number);
   void cancel(std::uint32_t call);                  ///< kills its whole tree, also what has double-forked; a service stays ended
   bool input_full(std::uint32_t call) const;
+  std::uint64_t input_sent(std::uint32_t call) const;  ///< bytes, since it began, by whoever
 
   /// Shows what the ring still has from `offset` on to the listener, and then all that comes. False: there is no such call.
   std::optional<std::uint32_t> named(const std::string& name) const;  ///< "" is the session's program

@@ -212,7 +212,7 @@ class Control::Client : public Listener {
       call_ = calls_.named(frame.bytes);
       if (!call_ || !calls_.attach(*call_, frame.offset, this)) throw std::runtime_error(fmt::format("no call {} is running in this session", frame.bytes));
       if (frame.stream) control_.take_over(*this);
-      return started(0);
+      return send({Kind::Started, calls_.has_terminal(*call_), *call_, calls_.input_sent(*call_), {}, {}}, {});
     }
     switch (frame.kind) {
       case Kind::Input: return calls_.input(*call_, frame.bytes);

@@ -3,7 +3,7 @@
 //
 //   client                                    supervisor
 //   Spawn + CallWish as JSON ───────────────▶ starts a call            or  Replay + name, offset: attaches to a call
-//                                           ◀── Started N (offset: pid inside; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
+//                                           ◀── Started N (offset: pid inside, or how much input an attached one has had; stream 1: it has a terminal)  or  Failed (bytes: stage, errno, path, cause)
 //   Go ─────────────────────────────────────▶ only keeps the session awake, as every connection without a call does
 //                                           ◀── Go (it is awake)
 //   Go, stream 1 ───────────────────────────▶ it may sleep, but not go to disk; answered as the other

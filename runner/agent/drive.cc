@@ -1,0 +1,288 @@
+#include "runner/agent/drive.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "isolate/sys/error.h"
+#include "runner/agent/http_provider.h"
+#include "runner/agent/loop.h"
+
+namespace runner::agent {
+
+using json = nlohmann::json;
+
+namespace {
+
+std::atomic<int> signalled = 0;
+int interrupt = -1;  // an eventfd: what waits for a model hears of it there
+
+void take_signal(int number) {
+  // The second one does not wait for anybody.
+  if (number != SIGALRM && signalled.exchange(number) != 0) ::_exit(kIncomplete);
+  std::uint64_t one = 1;
+  (void)!::write(interrupt, &one, sizeof one);
+}
+
+events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
+
+void collect_open(const Job& job, std::vector<std::string>& keys) {
+  for (const auto& [id, run] : job.runs)
+    if (run.turn && run.result.empty())
+      for (const Call& call : run.turn->calls)
+        if (call.state == CallState::AwaitingCaller) keys.push_back(call.key);
+}
+
+std::vector<std::string> open_questions(const Job& job) {
+  std::vector<std::string> keys;
+  collect_open(job, keys);
+  return keys;
+}
+
+// Against what is asked: agent-loop.md §4.1.
+void check_answers(const Job& job, const std::map<std::string, Answer>& answers) {
+  std::vector<std::string> open = open_questions(job);
+  for (const auto& [key, answer] : answers)
+    if (std::find(open.begin(), open.end(), key) == open.end())
+      throw std::runtime_error(fmt::format("an answer names call {}, which asks nothing; open are: {}", key, open.empty() ? "none" : fmt::format("{}", fmt::join(open, ", "))));
+}
+
+class Drive {
+ public:
+  Drive(const ExpertFile& file, Assignment& given, const std::string& folder, Hands& hands, const std::string& traceparent)
+      : file_(file), given_(given), store_(folder), hands_(hands),
+        ledger_(store_, given.begins ? events::Writer(make_writer(folder, given, traceparent)) : events::Writer(take_writer(folder, given, traceparent))) {}
+
+  int run() {
+    if (given_.begins)
+      ledger_.event(events::JobStarted{given_.job, given_.expert, {store_.payload(given_.query)}, file_.provider.name, model(), given_.expert_sha256, given_.runner_version,
+                                       given_.from.empty() ? std::nullopt : std::optional(given_.from)});
+    for (;;) {
+      if (std::optional<int> code = pass()) return *code;
+      if (!answers_from_stdin() && !signalled) return pause();
+    }
+  }
+
+ private:
+  static events::Writer with_stdout(events::Writer writer) {
+    writer.add(std::make_unique<events::FdSink>(STDOUT_FILENO));
+    return writer;
+  }
+  static events::Writer make_writer(const std::string& folder, const Assignment& a, const std::string& trace) {
+    return with_stdout(events::Writer::create(folder + "/events.ndjson", "runner/job/" + a.job, trace));
+  }
+  static events::Writer take_writer(const std::string& folder, const Assignment& a, const std::string& trace) {
+    return with_stdout(events::Writer::resume(folder + "/events.ndjson", "runner/job/" + a.job, trace));
+  }
+
+  std::string model() const {
+    const Expert& expert = file_.experts.at(given_.expert);
+    return expert.model.empty() ? file_.model : expert.model;
+  }
+
+  std::unique_ptr<Provider> provider_for(const Run& run) {
+    if (given_.recording) return replay_provider(*given_.recording, run);
+    if (file_.provider.name == "script") return script_provider(given_.script, run);
+    HttpProvider::Setup setup;
+    setup.socket = hands_.model();
+    setup.api = file_.provider.name == "openai" ? Api::OpenAi : Api::Anthropic;
+    setup.base_url = file_.provider.base_url;
+    setup.total_ms = file_.timeout;
+    setup.cancel_fd = interrupt;
+    return std::make_unique<HttpProvider>(std::move(setup));
+  }
+
+  // From what is on the disk to the end or to a question. Empty: it waits.
+  std::optional<int> pass() {
+    Job job = store_.load(given_.job);
+    check_answers(job, given_.answers);
+    Journal journal(store_.file("journal"));
+    Context context{file_, store_, journal, ledger_, hands_, job};
+    context.signal = &signalled;
+    context.session = given_.session;
+    context.started = given_.started;
+    context.environment = given_.environment;
+    context.answers = std::exchange(given_.answers, {});
+    context.deltas = given_.deltas;
+    context.interactive_delegates = given_.interactive_delegates;
+    context.wall_before = job.wall_ms;
+    context.make_provider = [this](const Run& run) { return provider_for(run); };
+    if (auto left = context.wall_left()) {
+      itimerval timer{{}, {static_cast<time_t>(*left / 1000), static_cast<suseconds_t>(*left % 1000 * 1000 + 1)}};
+      ::setitimer(ITIMER_REAL, &timer, nullptr);
+    }
+    for (const JournalLine& line : journal.before()) {
+      if (line.kind == 'G') context.recorded[line.key] = std::stoull(line.rest);
+      else context.results[std::string(1, line.kind) + " " + line.key] = line.rest;
+    }
+    if (given_.recorded_tools) context.results.insert(given_.recording->results.begin(), given_.recording->results.end());
+    Run& root = job.runs["r1"];
+    if (root.id.empty()) root.id = "r1", root.expert = given_.expert, root.query = given_.query;
+    std::string result, reason;
+    try {
+      if (root.result.empty() && Loop(context, root).go() == Loop::End::Waiting) {
+        ledger_.drain();
+        waiting_ = open_questions(job);
+        return std::nullopt;
+      }
+      result = root.result;
+      if (result != "success") reason = root.text;
+    } catch (const Cancelled& cancelled) {
+      result = "cancelled", reason = cancelled.what();
+    } catch (const OutOfTime& over) {
+      result = "timeout", reason = over.what();
+    } catch (const std::exception& error) {
+      result = "runner-error", reason = error.what();
+    }
+    // These two are for good; what this process could not do, another may.
+    if (root.result.empty() && (result == "cancelled" || result == "timeout")) {
+      root.result = result;
+      root.text = reason;
+      save(context, root, "ended", {});
+      ledger_.event(events::RunEnded{root.id, result, {}, reason, root.step, "untrusted"});
+    }
+    int code = result == "success" ? kCompleted : result == "timeout" ? kTimedOut : result == "runner-error" ? kRunnerFailed : kIncomplete;
+    events::JobEnded ended{given_.job, result, code, {}, job.steps, told(job.usage), {}, context.wall_ms()};
+    if (!reason.empty()) ended.reason = reason;
+    if (job.cost) ended.cost = job.cost;
+    ledger_.event(ended);
+    ledger_.drain();
+    if (code) fmt::print(stderr, "runner: job {} ended: {}: {}\n", given_.job, result, reason);
+    return code;
+  }
+
+  // A caller who stays: one answer a line. False: he has left.
+  bool answers_from_stdin() {
+    if (!given_.answers_on_stdin) return false;
+    while (auto line = next_line()) {
+      if (line->empty()) continue;
+      try {
+        std::map<std::string, Answer> more = read_answers(*line);
+        check_answers(store_.load(given_.job), more);
+        for (auto& [key, answer] : more)
+          if (!given_.answers.emplace(key, std::move(answer)).second) throw std::runtime_error(fmt::format("call {} was answered already", key));
+      } catch (const std::exception& error) {
+        fmt::print(stderr, "runner: an answer on stdin was not taken: {}\n", error.what());
+        continue;
+      }
+      if (given_.answers.size() >= waiting_.size()) return true;
+    }
+    return !given_.answers.empty();
+  }
+
+  // Of stdin; empty at its end, and when the job is to end.
+  std::optional<std::string> next_line() {
+    constexpr std::size_t kLongestLine = 16 << 20;
+    for (;;) {
+      if (std::size_t end = typed_.find('\n'); end != std::string::npos) {
+        std::string line = typed_.substr(0, end);
+        typed_.erase(0, end + 1);
+        return line;
+      }
+      if (signalled || typed_.size() > kLongestLine) return std::nullopt;
+      pollfd ready{STDIN_FILENO, POLLIN, 0};
+      if (::poll(&ready, 1, 200) <= 0) continue;
+      char block[65536];
+      ssize_t got = ::read(STDIN_FILENO, block, sizeof block);
+      if (got == -1 && errno == EINTR) continue;
+      if (got <= 0) return typed_.empty() ? std::nullopt : std::optional(std::exchange(typed_, {}));
+      typed_.append(block, static_cast<std::size_t>(got));
+    }
+  }
+
+  int pause() {
+    auto began = std::chrono::steady_clock::now();
+    events::JobPaused paused{given_.job, waiting_.size(), {}, {}, 0};
+    try {
+      paused.snapshot = hands_.suspend(given_.session);
+      if (paused.snapshot->empty()) paused.snapshot.reset();  // nothing had been started
+    } catch (const std::exception& error) {
+      paused.unsuspended = error.what();
+      hands_.end(given_.session);
+    }
+    paused.ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count());
+    ledger_.event(paused);
+    ledger_.drain();
+    return kPaused;
+  }
+
+  const ExpertFile& file_;
+  Assignment& given_;
+  Store store_;
+  Hands& hands_;
+  Ledger ledger_;
+  std::vector<std::string> waiting_;
+  std::string typed_;
+};
+
+Answer read_answer(const json& j, std::string& key) {
+  if (!j.is_object() || !j.contains("call") || !j.at("call").is_string()) throw std::runtime_error(R"(an answer is {"call":"t2","ok":true,"content":[...]}: it must name its call)");
+  key = j.at("call");
+  Answer answer;
+  if (!j.contains("ok") || !j.at("ok").is_boolean()) throw std::runtime_error(fmt::format("the answer to call {} does not say whether it is ok", key));
+  answer.ok = j.at("ok");
+  if (j.contains("content")) {
+    const json& content = j.at("content");
+    for (const json& part : content.is_array() ? content : json::array({json()}))
+      if (!content.is_object() && (!part.is_object() || part.value("type", "text") != "text" || !part.contains("text") || !part.at("text").is_string()))
+        throw std::runtime_error(fmt::format(R"(the content of the answer to call {} must be an array of {{"type":"text","text":...}})", key));
+    answer.content = content.dump();
+  }
+  for (const auto& [name, value] : j.items())
+    if (name != "call" && name != "ok" && name != "content") throw std::runtime_error(fmt::format("the answer to call {} has an unknown field '{}'", key, name));
+  return answer;
+}
+
+}  // namespace
+
+std::map<std::string, Answer> read_answers(const std::string& text) {
+  std::map<std::string, Answer> answers;
+  auto add = [&](const json& j) {
+    std::string key;
+    Answer answer = read_answer(j, key);
+    if (!answers.emplace(key, std::move(answer)).second) throw std::runtime_error(fmt::format("call {} is answered twice", key));
+  };
+  json whole = json::parse(text, nullptr, false);
+  if (whole.is_array()) {
+    for (const json& each : whole) add(each);
+  } else if (!whole.is_discarded()) {
+    add(whole);
+  } else {
+    std::size_t at = 0, line = 0;
+    while (at < text.size()) {
+      std::size_t end = std::min(text.find('\n', at), text.size());
+      ++line;
+      std::string one = text.substr(at, end - at);
+      at = end + 1;
+      if (one.find_first_not_of(" \t\r") == std::string::npos) continue;
+      json j = json::parse(one, nullptr, false);
+      if (j.is_discarded()) throw std::runtime_error(fmt::format("line {} is no JSON", line));
+      add(j);
+    }
+  }
+  return answers;
+}
+
+int drive(const ExpertFile& file, Assignment assignment, const std::string& folder, Hands& hands, const std::string& traceparent) {
+  struct sigaction action{};
+  action.sa_handler = take_signal;
+  interrupt = isolate::sys::check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd");
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGALRM}) ::sigaction(number, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
+  if (assignment.cancel) signalled = SIGTERM;
+  try {
+    return Drive(file, assignment, folder, hands, traceparent).run();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "runner: job {}: {}\n", assignment.job, error.what());
+    return kRunnerFailed;
+  }
+}
+
+}  // namespace runner::agent

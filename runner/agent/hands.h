@@ -1,0 +1,31 @@
+// What the loop has done for it, having no privilege itself. The process that started it (warden.h) does these few things and no others, over a
+// socket; each is named, and none carries anything that a model or a tool has said.
+#pragma once
+
+#include <mutex>
+#include <string>
+
+#include "isolate/sys/fd.h"
+
+namespace runner::agent {
+
+class Hands {
+ public:
+  explicit Hands(isolate::sys::Fd socket) : socket_(std::move(socket)) {}
+
+  // Each throws std::runtime_error with the reason when it cannot be done. `session` is the job's own or a fork of it.
+  /// A connection to the session's supervisor, which is started or woken first.
+  isolate::sys::Fd connect(const std::string& session);
+  isolate::sys::Fd open_log(const std::string& session);     ///< its events, from the beginning of the file that is being written
+  std::string suspend(const std::string& session);           ///< the name of the snapshot
+  void fork(const std::string& session, const std::string& to);
+  void end(const std::string& session);                      ///< stopped and removed; fine when there is none
+  isolate::sys::Fd model();                                  ///< a socket to a new runner-model
+
+ private:
+  isolate::sys::Fd ask(const std::string& verb, const std::string& session, const std::string& to, std::string* said, bool wants_fd);
+  std::mutex mutex_;
+  isolate::sys::Fd socket_;
+};
+
+}  // namespace runner::agent

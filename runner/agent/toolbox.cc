@@ -1,0 +1,437 @@
+#include "runner/agent/toolbox.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "runner/agent/assignment.h"
+#include "runner/agent/builtin.h"
+#include "runner/agent/mcp.h"
+#include "runner/agent/tool_host.h"
+#include "runner/supervise/client.h"
+
+namespace runner::agent {
+
+using json = nlohmann::json;
+
+namespace {
+
+constexpr std::uint64_t kSlice = 200;            // milliseconds between two looks at whether the job is to end
+constexpr std::uint64_t kFileDeadline = 60'000;  // of one file tool
+constexpr std::uint64_t kExecDeadline = 120'000; // of exec, when the model does not say
+
+ToolEnd error_end(const std::string& sentence) {
+  ToolEnd end;
+  end.result.is_error = true;
+  end.result.content.emplace_back(Text{sentence});
+  return end;
+}
+
+// What a stream printed, of which the beginning and the end are kept.
+class Kept {
+ public:
+  void add(std::string_view bytes) {
+    total_ += bytes.size();
+    std::size_t room = std::min(kHead - head_.size(), bytes.size());
+    head_.append(bytes.substr(0, room));
+    tail_.append(bytes.substr(room));
+    if (tail_.size() > 2 * kTail) tail_.erase(0, tail_.size() - kTail);
+  }
+  std::uint64_t total() const { return total_; }
+  std::string text() const {
+    std::string tail = tail_.size() > kTail ? tail_.substr(tail_.size() - kTail) : tail_;
+    std::uint64_t lost = total_ - head_.size() - tail.size();
+    return lost ? fmt::format("{}\n[{} bytes are left out here]\n{}", head_, lost, tail) : head_ + tail;
+  }
+
+ private:
+  static constexpr std::size_t kHead = 48 << 10, kTail = 16 << 10;
+  std::string head_, tail_;
+  std::uint64_t total_ = 0;
+};
+
+}  // namespace
+
+// Waits in slices, and gives what an earlier connection has missed before what comes now.
+class Toolbox::Wire : public Channel, public Transport {
+ public:
+  Wire(const Context& context, SessionCall call) : context_(context), call_(std::move(call)) {}
+
+  /// Its stdout from this byte on, up to what the log has of it; what follows comes over the connection.
+  void catch_up(std::string missed, std::uint64_t from) {
+    backlog_ = std::move(missed);
+    output_ = from;
+    live_from_ = from + backlog_.size();
+  }
+
+  void send(std::string_view bytes) override {
+    if (before_send) before_send(call_.input(), bytes.size() + (lines ? 1 : 0));
+    if (lines) call_.send(std::string(bytes) + "\n");
+    else call_.send(bytes);
+  }
+
+  std::optional<std::string> receive(std::uint64_t wait_ms) override {
+    if (!backlog_.empty()) {
+      output_ += backlog_.size();
+      return std::exchange(backlog_, {});
+    }
+    for (;;) {
+      context_.check();
+      std::uint64_t slice = std::min(wait_ms, kSlice);
+      auto piece = call_.next_output(slice);
+      if (piece) {
+        std::uint64_t end = piece->offset + piece->bytes.size();
+        if (end > live_from_) {
+          if (piece->offset < live_from_) piece->bytes.erase(0, live_from_ - piece->offset);
+          output_ = end;
+          return std::move(piece->bytes);
+        }
+      } else if (wait_ms == slice) {
+        return std::nullopt;
+      }
+      if (!piece) wait_ms -= slice;
+    }
+  }
+
+  SessionCall& call() { return call_; }
+  std::uint64_t output() const { return output_; }
+
+  bool lines = true;
+  std::function<void(std::uint64_t input, std::size_t bytes)> before_send;
+
+ private:
+  const Context& context_;
+  SessionCall call_;
+  std::string backlog_;
+  std::uint64_t output_ = 0, live_from_ = 0;
+};
+
+struct Toolbox::Server {
+  std::string skill, name;  // of the skill, and of its call in the session
+  std::unique_ptr<Wire> wire;
+  std::unique_ptr<McpClient> client;
+  Service saved;
+  bool taken_up = false;    // it was there before this process
+};
+
+struct Toolbox::Files {
+  std::unique_ptr<Wire> wire;
+  std::unique_ptr<ToolHost> host;
+};
+
+Toolbox::Toolbox(Context& context, const Run& run, const Expert& expert, std::string session)
+    : context_(context), run_(run), expert_(expert), session_(std::move(session)) {
+  definitions_ = builtin_tools(expert.tools);
+  for (const ToolDefinition& tool : definitions_)
+    kinds_[tool.name] = tool.name == "exec" ? ToolKind::Exec : tool.name == "todo" ? ToolKind::Todo : tool.name == "complete" ? ToolKind::Complete : ToolKind::File;
+  for (const std::string& name : expert.delegates) {
+    definitions_.push_back({name, context.file.experts.at(name).description,
+                            R"({"type":"object","properties":{"query":{"type":"string","description":"All that it needs to know: it sees nothing else."}},"required":["query"],"additionalProperties":false})"});
+    kinds_[name] = ToolKind::Delegate;
+  }
+  for (const auto& [skill, each] : expert.skills)
+    if (auto* asks = std::get_if<InteractiveSkill>(&each.is))
+      for (const auto& [name, tool] : asks->tools) {
+        definitions_.push_back({name, tool.description, tool.schema});
+        kinds_[name] = ToolKind::Interactive;
+        skill_of_[name] = skill;
+      }
+}
+
+Toolbox::~Toolbox() = default;
+
+void Toolbox::start_all() {
+  for (const auto& [skill, each] : expert_.skills) {
+    auto* is = std::get_if<McpStdioSkill>(&each.is);
+    if (!is || servers_.count(skill)) continue;
+    add_tools(skill, *is, start_server(skill).client->list_tools().tools);
+  }
+  std::sort(definitions_.begin(), definitions_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+}
+
+void Toolbox::add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools) {
+  auto named = [](const std::vector<std::string>& list, const std::string& name) { return std::find(list.begin(), list.end(), name) != list.end(); };
+  for (const ToolDefinition& tool : tools) {
+    if (named(is.omit, tool.name) || (!is.pick.empty() && !named(is.pick, tool.name))) continue;
+    if (kinds_.count(tool.name)) throw McpError(fmt::format("two tools of expert {} are called {}: `omit` one of them (skill {})", expert_.name, tool.name, skill));
+    definitions_.push_back(tool);
+    kinds_[tool.name] = ToolKind::Mcp;
+    skill_of_[tool.name] = skill;
+  }
+}
+
+const std::vector<ToolDefinition>& Toolbox::definitions() {
+  start_all();
+  return definitions_;
+}
+
+ToolKind Toolbox::kind(const std::string& tool) const {
+  auto found = kinds_.find(tool);
+  return found == kinds_.end() ? ToolKind::Unknown : found->second;
+}
+
+const ToolDefinition* Toolbox::find(const std::string& tool) const {
+  auto found = std::find_if(definitions_.begin(), definitions_.end(), [&](const ToolDefinition& each) { return each.name == tool; });
+  return found == definitions_.end() ? nullptr : &*found;
+}
+
+const InteractiveTool* Toolbox::interactive(const std::string& tool) const {
+  auto skill = skill_of_.find(tool);
+  if (skill == skill_of_.end()) return nullptr;
+  auto* asks = std::get_if<InteractiveSkill>(&expert_.skills.at(skill->second).is);
+  return asks ? &asks->tools.at(tool) : nullptr;
+}
+
+Toolbox::Server& Toolbox::start_server(const std::string& skill) {
+  const auto& is = std::get<McpStdioSkill>(expert_.skills.at(skill).is);
+  auto server = std::make_unique<Server>();
+  server->skill = skill;
+  server->name = fmt::format("mcp-{}-{}", run_.id, skill);
+  std::string key = run_.id + "/" + skill;
+  Service known;
+  {
+    std::lock_guard lock(context_.mutex);
+    known = context_.job.services[key];
+  }
+  if (!known.era.empty()) {
+    if (auto call = SessionCall::attach(context_.hands.connect(session_), server->name)) {
+      server->wire = std::make_unique<Wire>(context_, std::move(*call));
+      // What it has said to a connection that is gone is in the session's log.
+      if (auto logged = find_in_log(context_.hands.open_log(session_), server->name); logged && logged->out.size() >= known.output)
+        server->wire->catch_up(logged->out.substr(known.output), known.output);
+      server->client = std::make_unique<McpClient>(*server->wire);
+      constexpr std::uint64_t kMargin = 1000;  // requests that the journal does not know of
+      server->client->resume(known.era == "modern" ? Era::Modern : Era::Legacy, known.version, known.next_id + kMargin);
+      server->saved = known;
+      server->taken_up = true;
+    }
+  }
+  if (!server->client) {
+    supervise::CallWish wish;
+    wish.argv = {is.command};
+    wish.argv.insert(wish.argv.end(), is.args.begin(), is.args.end());
+    for (const std::string& name : is.required_env) wish.env.push_back(name + "=" + context_.environment.at(name));
+    wish.interactive = wish.detached = true;
+    wish.memory = is.memory;
+    wish.pids = is.pids;
+    wish.service = server->name;
+    try {
+      server->wire = std::make_unique<Wire>(context_, SessionCall::start(context_.hands.connect(session_), wish));
+      server->client = std::make_unique<McpClient>(*server->wire);
+      Began began = server->client->begin();
+      server->saved = {server->name, began.era == Era::Modern ? "modern" : "legacy", began.version, 0, 1};
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const OutOfTime&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw McpError(fmt::format("start skill {} of expert {} ({}): {}", skill, expert_.name, is.command, error.what()));
+    }
+  }
+  auto& slot = servers_[skill];
+  slot = std::move(server);
+  return *slot;
+}
+
+ToolEnd Toolbox::use(const Call& call, bool begun) {
+  try {
+    switch (kind(call.wish.name)) {
+      case ToolKind::File: return use_file(call);
+      case ToolKind::Exec: return use_exec(call, begun);
+      default: break;
+    }
+    const std::string& skill = skill_of_.at(call.wish.name);
+    auto server = servers_.find(skill);
+    return use_server(server == servers_.end() ? start_server(skill) : *server->second, call, begun);
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const OutOfTime&) {
+    throw;
+  } catch (const std::exception& error) {
+    return error_end(error.what());
+  }
+}
+
+ToolEnd Toolbox::use_file(const Call& call) {
+  if (!files_) {
+    auto files = std::make_unique<Files>();
+    std::string name = "tools-" + run_.id;
+    auto running = SessionCall::attach(context_.hands.connect(session_), name);
+    if (!running) {
+      supervise::CallWish wish;
+      wish.argv = {kToolsInside, "--channel", "/workspace"};
+      wish.interactive = wish.detached = wish.channel = true;
+      wish.service = name;
+      running = SessionCall::start(context_.hands.connect(session_), wish);
+    }
+    files->wire = std::make_unique<Wire>(context_, std::move(*running));
+    files->wire->lines = false;
+    files->host = std::make_unique<ToolHost>(*files->wire);
+    files->host->hello();
+    files_ = std::move(files);
+  }
+  // The tool host knows which calls it has answered: one that is sent again is not done again.
+  ToolEnd end;
+  try {
+    end.result = files_->host->call(call.key, call.wish.name, call.wish.arguments, kFileDeadline);
+    files_->host->ack(call.key);
+  } catch (const ServerGone& gone) {
+    files_.reset();  // the next call starts another
+    return error_end(fmt::format("{}: the tool host inside the sandbox is gone, and what it did is not known: {}", call.wish.name, gone.what()));
+  }
+  return end;
+}
+
+namespace {
+
+// For the model, and for the event: how a program ended.
+void read_exit(const std::string& data, const Kept& out, const Kept& err, ToolEnd& end) {
+  events::ProcessExited exited = supervise::parse_exited(data);
+  end.exit = exited.exit;
+  end.signal = exited.signal;
+  if (exited.result && *exited.result != "success" && *exited.result != "exit-code") end.verdict = exited.result, end.reason = exited.reason;
+  end.cpu_us = exited.cpu_us;
+  end.memory_peak = exited.memory_peak;
+  end.evidence = exited.evidence;
+  end.result.is_error = !(exited.exit && *exited.exit == 0) || end.verdict;
+  json told = json::object();
+  if (exited.exit) told["exit"] = *exited.exit;
+  if (exited.signal) told["signal"] = *exited.signal;
+  if (end.verdict) told["ended_by"] = *end.verdict;
+  if (end.reason) told["reason"] = *end.reason;
+  told["stdout"] = out.text();
+  told["stderr"] = err.text();
+  if (exited.left) told["left_running"] = *exited.left;
+  end.result.content.emplace_back(Text{told.dump(-1, ' ', false, json::error_handler_t::replace)});
+}
+
+// Where a program may begin: in the workspace, by whatever path.
+std::string working_directory(const std::string& asked) {
+  std::string path = asked.empty() || asked[0] != '/' ? "/workspace/" + asked : asked;
+  if (path != "/workspace" && !path.starts_with("/workspace/")) throw std::runtime_error(fmt::format("exec: cwd '{}' is not in the workspace", asked));
+  for (std::size_t at = 0; (at = path.find("..", at)) != std::string::npos; at += 2)
+    if (path[at - 1] == '/' && (at + 2 == path.size() || path[at + 2] == '/')) throw std::runtime_error(fmt::format("exec: cwd '{}' may not contain '..'", asked));
+  return path;
+}
+
+}  // namespace
+
+ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
+  std::optional<SessionCall> running;
+  Kept out, err;
+  std::uint64_t from[3] = {0, 0, 0};  // what the log has told already
+  if (begun) {
+    running = SessionCall::attach(context_.hands.connect(session_), call.key);
+    if (auto logged = find_in_log(context_.hands.open_log(session_), call.key)) {
+      out.add(logged->out);
+      err.add(logged->err);
+      from[1] = logged->out.size(), from[2] = logged->err.size();
+      ToolEnd end;
+      if (logged->exited) return read_exit(*logged->exited, out, err, end), end;
+      if (!running) return error_end("exec: the program was running when the sandbox ended; what it did is not known");
+    }
+  }
+  if (!running) {
+    json arguments = json::parse(call.wish.arguments);
+    supervise::CallWish wish;
+    wish.argv = arguments.at("argv").get<std::vector<std::string>>();
+    wish.cwd = working_directory(arguments.value("cwd", ""));
+    for (const auto& [name, value] : arguments.value("env", json::object()).items()) {
+      if (is_reserved_variable(name)) throw std::runtime_error(fmt::format("exec: variable {} cannot be set", name));
+      wish.env.push_back(name + "=" + value.get<std::string>());
+    }
+    wish.wall_ms = arguments.value("timeout_ms", kExecDeadline);
+    wish.detached = true;
+    wish.service = call.key;
+    context_.journal.add('I', call.key, "exec");
+    running = SessionCall::start(context_.hands.connect(session_), wish);
+  }
+  try {
+    for (;;) {
+      context_.check();
+      auto piece = running->next(kSlice);
+      if (!piece) continue;
+      if (piece->stream == 0) {
+        ToolEnd end;
+        return read_exit(piece->bytes, out, err, end), end;
+      }
+      std::uint64_t known = from[piece->stream == 2 ? 2 : 1], skip = known > piece->offset ? known - piece->offset : 0;
+      if (skip < piece->bytes.size()) (piece->stream == 2 ? err : out).add(std::string_view(piece->bytes).substr(skip));
+    }
+  } catch (const Cancelled&) {
+    running->kill();
+    throw;
+  } catch (const OutOfTime&) {
+    running->kill();
+    throw;
+  }
+}
+
+ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
+  McpClient& client = *server.client;
+  std::uint64_t id = client.next_id();
+  bool sent = false;
+  if (begun && server.taken_up) {
+    // "ID INPUT BYTES": what it was about to be told, and how much it had been told before.
+    std::uint64_t before = 0, bytes = 0;
+    const std::string& rest = context_.results.at("I " + call.key);
+    if (std::sscanf(rest.c_str(), "%lu %lu %lu", &id, &before, &bytes) == 3) {
+      sent = server.wire->call().input() >= before + bytes;
+      // Half a line can only be ended; it is none that the server understands.
+      if (!sent && server.wire->call().input() > before) server.wire->send("");
+      if (!sent) id = client.next_id();
+    }
+  } else if (begun) {
+    return error_end(fmt::format("{}: its server ended while the call ran; what it did is not known", call.wish.name));
+  }
+  CallOutcome outcome;
+  try {
+    if (sent) {
+      client.adopt_call(id);
+    } else {
+      server.wire->before_send = [&](std::uint64_t input, std::size_t bytes) {
+        context_.journal.add('I', call.key, fmt::format("{} {} {}", id, input, bytes));
+        server.wire->before_send = nullptr;
+      };
+      McpCall wish{id, call.wish.name, call.wish.arguments, {}, {}, {}};
+      wish.request_state = call.request_state;
+      wish.input_responses = call.input_responses;
+      client.send_call(wish);
+    }
+    outcome = client.await(id);
+  } catch (const ServerGone& gone) {
+    std::string why = gone.what();
+    {
+      std::lock_guard lock(context_.mutex);
+      context_.job.services.erase(run_.id + "/" + server.skill);
+    }
+    servers_.erase(server.skill);  // the next call starts it anew
+    return error_end(fmt::format("{}: its server is gone: {}", call.wish.name, why));
+  }
+  server.saved.output = server.wire->output();
+  server.saved.next_id = client.next_id();
+  {
+    std::lock_guard lock(context_.mutex);
+    context_.job.services[run_.id + "/" + server.skill] = server.saved;
+  }
+  ToolEnd end;
+  end.result = std::move(outcome.result);
+  end.input = std::move(outcome.input);
+  if (outcome.timed_out) end.verdict = "timeout";
+  return end;
+}
+
+void Toolbox::let_go() {
+  for (auto& [skill, server] : servers_) {
+    server->saved.output = server->wire->output();
+    server->saved.next_id = server->client->next_id();
+    std::lock_guard lock(context_.mutex);
+    context_.job.services[run_.id + "/" + skill] = server->saved;
+  }
+  servers_.clear();
+  files_.reset();
+}
+
+}  // namespace runner::agent

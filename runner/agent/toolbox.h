@@ -1,0 +1,72 @@
+// The tools of one run: what they are called, and how each is used. What works inside the sandbox goes through calls of the session (session_call.h).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runner/agent/context.h"
+#include "runner/agent/mcp_results.h"
+#include "runner/agent/session_call.h"
+#include "runner/events/types.h"
+
+namespace runner::agent {
+
+enum class ToolKind { Unknown, File, Exec, Todo, Complete, Mcp, Interactive, Delegate };
+
+/// How a tool's call came out, with what the event says of it beside.
+struct ToolEnd {
+  ToolResult result;                   // without the id of the model's call
+  std::optional<InputRequired> input;  // of an MCP server that wants to know something first
+  std::optional<int> exit, signal;
+  std::optional<std::string> verdict;  // a word of events::Result, and a sentence
+  std::optional<std::string> reason;
+  std::optional<std::uint64_t> cpu_us, memory_peak;
+  std::optional<events::Evidence> evidence;
+};
+
+class Toolbox {
+ public:
+  /// Starts nothing yet. `session` is where this run works.
+  Toolbox(Context& context, const Run& run, const Expert& expert, std::string session);
+  ~Toolbox();
+
+  /// All of them, sorted by name; MCP servers are started for it, unless they are known already. Throws ServerGone and McpError with the skill.
+  const std::vector<ToolDefinition>& definitions();
+  ToolKind kind(const std::string& tool) const;
+  const ToolDefinition* find(const std::string& tool) const;  ///< null for none of that name
+  const InteractiveTool* interactive(const std::string& tool) const;
+
+  /// File, Exec and Mcp. What was begun before a crash, as the journal says, is taken up where it was. Throws Cancelled; everything else that
+  /// goes wrong is an error result.
+  ToolEnd use(const Call& call, bool begun);
+
+  /// For a checkpoint: how far each server has been listened to. The connections are closed, since the session is about to be suspended.
+  void let_go();
+
+ private:
+  struct Server;
+  class Wire;
+
+  ToolEnd use_file(const Call& call);
+  ToolEnd use_exec(const Call& call, bool begun);
+  ToolEnd use_server(Server& server, const Call& call, bool begun);
+  Server& start_server(const std::string& skill);
+  void start_all();
+  void add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools);
+
+  Context& context_;
+  const Run& run_;
+  const Expert& expert_;
+  std::string session_;
+  std::vector<ToolDefinition> definitions_;
+  std::map<std::string, ToolKind> kinds_;
+  std::map<std::string, std::string> skill_of_;   // MCP and interactive tools
+  std::map<std::string, std::unique_ptr<Server>> servers_;
+  struct Files;
+  std::unique_ptr<Files> files_;
+};
+
+}  // namespace runner::agent

@@ -1,0 +1,311 @@
+// The keeper of a job: it starts the session, the loop and the model's caller, and does for the loop the few things that take rights.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "isolate/execute.h"
+#include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "isolate/sys/socket.h"
+#include "runner/cli/inside.h"
+#include "runner/cli/job.h"
+#include "runner/cli/sessions.h"
+
+namespace runner::cli {
+
+using namespace isolate::sys;
+
+namespace {
+
+constexpr int kRunnerFailed = 125;
+
+// A helper of ours with descriptors of its own, numbered from 3 on, and nothing else of ours but stdin, stdout and stderr.
+Child start_helper(const std::string& program, std::vector<std::string> words, std::vector<int> fds, bool keeps_stdio) {
+  words.insert(words.begin(), program);
+  std::vector<char*> argv;
+  for (std::string& each : words) argv.push_back(each.data());
+  argv.push_back(nullptr);
+  // Its environment has no key, and no variable that would make it load something.
+  std::vector<std::string> kept;
+  for (const char* name : {"SSL_CERT_FILE", "ASAN_OPTIONS", "UBSAN_OPTIONS"})
+    if (const char* value = ::getenv(name)) kept.push_back(std::string(name) + "=" + value);
+  std::vector<char*> env;
+  for (std::string& each : kept) env.push_back(each.data());
+  env.push_back(nullptr);
+  pid_t keeper = ::getpid();
+  Child child = clone_process(0);
+  if (child.pid() != 0) return child;
+  // First out of the way of where they go.
+  for (int& fd : fds) fd = ::fcntl(fd, F_DUPFD, 64);
+  for (std::size_t i = 0; i < fds.size(); ++i) ::dup2(fds[i], 3 + static_cast<int>(i));
+  ::close_range(3 + static_cast<unsigned>(fds.size()), ~0u, 0);
+  if (!keeps_stdio) {
+    int nothing = ::open("/dev/null", O_RDWR);
+    ::dup2(nothing, 0);
+    ::dup2(nothing, 1);
+  }
+  isolate::reset_signals();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != keeper) ::_exit(kRunnerFailed);
+  ::execve(program.c_str(), argv.data(), env.data());
+  ::_exit(127);
+}
+
+// Messages may be longer than a socket takes at once.
+void send_text(int socket, const std::string& text) { send_message(socket, "t", {memory_file("message", text).get()}); }
+
+class Keeper {
+ public:
+  Keeper(Context& context, agent::Order order, JobRecord record)
+      : context_(context), order_(std::move(order)), record_(std::move(record)), folder_(jobs_folder(context) + "/" + record_.id), signals_(ending_signals()) {}
+
+  int run() {
+    auto [ours, theirs] = socket_pair();
+    socket_ = std::move(ours);
+    agent_ = start_helper(helper_path("runner-agent"), {}, {theirs.get()}, true);
+    theirs.close();
+    send_text(socket_.get(), agent::encode(order_));
+    auto needs = receive_message(socket_.get());
+    if (!needs) return abandon();  // it has said what is wrong
+    grant(agent::decode_needs(needs->bytes));
+    return serve();
+  }
+
+ private:
+  // Nothing has begun: nothing stays.
+  int abandon() {
+    int code = code_of(agent_.wait());
+    if (order_.begins) remove_tree(folder_);
+    return code;
+  }
+
+  static int code_of(const Exit& exit) { return exit.signal ? kRunnerFailed : exit.code; }
+
+  void grant(const agent::Needs& needs) {
+    agent::Grant grant;
+    std::vector<std::string> missing;
+    for (const std::string& name : needs.environment) {
+      if (const char* value = ::getenv(name.c_str())) grant.environment[name] = value;
+      else missing.push_back(name);
+    }
+    base_url_ = needs.base_url;
+    bool calls = order_.replay.empty() && (needs.provider == "anthropic" || needs.provider == "openai");
+    if (order_.cancel) missing.clear(), calls = false;
+    if (calls && !needs.key_env.empty()) {
+      const char* key = ::getenv(needs.key_env.c_str());
+      if (key) key_ = key;
+      // A server of one's own on this machine may want none.
+      bool local = base_url_.starts_with("http://127.") || base_url_.starts_with("http://localhost") || base_url_.starts_with("http://[::1]");
+      if (!key && !local) missing.push_back(needs.key_env);
+    }
+    header_ = needs.provider == "openai" ? "authorization:Bearer " : "x-api-key";
+    if (!missing.empty()) {
+      if (order_.begins) remove_tree(folder_);
+      throw UsageError(fmt::format("job: {} must be set in the environment: {} wants {}", fmt::join(missing, ", "), needs.expert_file, missing.size() == 1 ? "it" : "them"));
+    }
+    grant.id = user_of_job(record_.id);
+    if (order_.begins) {
+      record_.expert_file = needs.expert_file;
+      record_.expert_sha256 = needs.expert_sha256;
+      record_.provider = needs.provider;
+      record_.model = needs.model;
+      if (record_.policy.empty()) record_.policy = needs.policy;
+      write_job(folder_, record_);
+      if (grant.id)
+        for (const char* name : {"", "/checkpoints", "/blobs", "/exchanges"})
+          check(::chown((folder_ + name).c_str(), grant.id, grant.id), "give {} to the job's user", folder_ + name);
+    }
+    send_text(socket_.get(), agent::encode(grant));
+    if (!order_.cancel) begin_session();
+  }
+
+  // Alongside, while the loop gets ready: with what it needs most of the time it waits for the kernel.
+  void begin_session() {
+    std::vector<std::string> words;
+    auto entry = session::Entry::find(context_.directories(), record_.session);
+    std::optional<session::State> state = entry ? entry->find_state() : std::nullopt;
+    // A keeper that was killed may have left a start of it under way.
+    for (std::int64_t end = now_ms() + 5000; entry && !state && now_ms() < end; ::usleep(2000)) {
+      entry = session::Entry::find(context_.directories(), record_.session);
+      if (entry) state = entry->find_state();
+    }
+    if (state && !state->ended) return;
+    if (state && !state->suspended.empty()) {
+      words = {"wake", record_.session};
+    } else {
+      if (state) run_self({"rm", "-f", record_.session});
+      words = {"run", "-d", "--name", record_.session, "--output", "raw"};
+      if (!record_.policy.empty()) words.insert(words.end(), {"--policy", record_.policy});
+      if (!record_.workspace.empty()) words.insert(words.end(), {"-v", record_.workspace + ":/workspace"});
+      words.insert(words.end(), record_.session_flags.begin(), record_.session_flags.end());
+      words.insert(words.end(), {"-v", helper_path("runner-tools") + ":" + agent::kToolsInside + ":ro", "--", agent::kToolsInside, "--wait"});
+    }
+    starting_said_ = memory_file("said", "");
+    starting_ = start_self(context_, words, starting_said_.get(), starting_said_.get());
+  }
+
+  void await_session() {
+    if (!starting_.pid()) return;
+    Exit exit = starting_.wait();
+    if (exit == Exit{}) return;
+    throw std::runtime_error(fmt::format("the session of the job cannot be started: {}", said(starting_said_)));
+  }
+
+  static std::string said(const Fd& file) {
+    std::string text(4096, '\0');
+    ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
+    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+  }
+
+  void run_self(const std::vector<std::string>& words) {
+    Fd words_said = memory_file("said", "");
+    Exit exit = start_self(context_, words, words_said.get(), words_said.get()).wait();
+    if (exit != Exit{}) throw std::runtime_error(said(words_said));
+  }
+
+  // One of this job's, whatever the loop may have become.
+  void check_session(const std::string& id) const {
+    if (id != record_.session && !id.starts_with(record_.session + ".")) throw std::runtime_error(fmt::format("session {} is none of this job", shown(id)));
+    check_id(id);
+  }
+
+  Fd connect(const std::string& id) {
+    if (id == record_.session) await_session();
+    session::Entry entry = context_.entry(id);
+    return connect_to(entry.file("control.sock"), SOCK_SEQPACKET);
+  }
+
+  Fd start_model() {
+    int pair[2];
+    check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "make a socket pair");
+    Fd ours(pair[0]), theirs(pair[1]);
+    auto [key_out, key_in] = make_pipe();
+    write_all(key_in.get(), key_);
+    key_in.close();
+    std::string empty = folder_ + "/empty", id = std::to_string(user_of_job(record_.id) + 1);
+    make_dirs(empty, 0555);
+    std::vector<std::string> words{"--base-url", base_url_, "--header", header_, "--socket", "3", "--key-fd", "4"};
+    if (::geteuid() == 0) words.insert(words.end(), {"--uid", id, "--gid", id, "--empty-root", empty});
+    models_.push_back(start_helper(helper_path("runner-model"), words, {theirs.get(), key_out.get()}, false));
+    std::erase_if(models_, [](Child& model) { return model.try_wait().has_value(); });
+    return ours;
+  }
+
+  void fork_session(const std::string& from, const std::string& to) {
+    std::string snapshot = to + ".origin";
+    await_session();
+    run_self({"snapshot", "create", "--leave-running", "--name", snapshot, from});
+    run_self({"restore", "-d", "--output", "raw", "--from", snapshot, to});
+    origins_.push_back(snapshot);
+  }
+
+  void end_session_of(const std::string& id) {
+    if (id == record_.session && starting_.pid()) starting_.wait();
+    if (session::Entry::find(context_.directories(), id)) run_self({"rm", "-f", id});
+    std::string origin = id + ".origin";
+    if (auto at = std::find(origins_.begin(), origins_.end(), origin); at != origins_.end()) {
+      run_self({"snapshot", "rm", origin});
+      origins_.erase(at);
+    }
+  }
+
+  void answer(const std::string& request) {
+    std::string verb = request.substr(0, request.find(' ')), rest = request.substr(std::min(request.size(), verb.size() + 1));
+    std::string id = rest.substr(0, rest.find(' ')), to = rest.size() > id.size() ? rest.substr(id.size() + 1) : "";
+    std::string text = "+";
+    Fd fd;
+    try {
+      if (verb != "model") check_session(id);
+      if (verb == "connect") fd = connect(id);
+      else if (verb == "log") fd = open_file(context_.directories().session_data(id) + "/events.ndjson", O_RDONLY | O_CLOEXEC);
+      else if (verb == "model") fd = start_model();
+      else if (verb == "end") end_session_of(id);
+      else if (verb == "fork") check_session(to), fork_session(id, to);
+      else if (verb == "suspend") {
+        await_session();
+        run_self({"suspend", id});
+        text += suspension_of(id);
+      } else throw std::runtime_error(fmt::format("{} is nothing that is done here", shown(verb)));
+    } catch (const std::exception& error) {
+      text = std::string("-") + error.what();
+    }
+    std::vector<int> fds;
+    if (fd) fds.push_back(fd.get());
+    try {
+      send_message(socket_.get(), text.substr(0, 32 << 10), fds);
+    } catch (const SystemError&) {
+      // It has died meanwhile, which serve() sees.
+    }
+  }
+
+  int serve() {
+    bool listens = true;
+    for (;;) {
+      pollfd wait[] = {{listens ? socket_.get() : -1, POLLIN, 0}, {agent_.pidfd(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+      if (::poll(wait, 3, -1) == -1 && errno != EINTR) fail(errno, "wait for the job");
+      if (wait[2].revents) {
+        char block[128];
+        (void)!::read(signals_.get(), block, sizeof block);
+        agent_.signal(SIGTERM);
+      }
+      if (wait[0].revents) {
+        if (auto request = receive_message(socket_.get())) answer(request->bytes);
+        else listens = false;
+      }
+      if (!wait[1].revents) continue;
+      int code = code_of(agent_.wait());
+      models_.clear();
+      constexpr int kPaused = 75;
+      // Who comes back finds it as it is; one that has ended for good leaves nothing.
+      bool stays = code == kPaused || (code == kRunnerFailed && !ended_on_disk());
+      if (!stays) end_all();
+      return code;
+    }
+  }
+
+  // Whether the job has said its last word: a loop that was killed has not.
+  bool ended_on_disk() const {
+    auto head = find_file(folder_ + "/HEAD");
+    if (!head) return true;
+    auto log = find_file(folder_ + "/events.ndjson", 1u << 30);
+    return log && log->rfind(R"("type":"job.ended")") != std::string::npos;
+  }
+
+  void end_all() {
+    for (const std::string& id : session::list_entries(context_.directories()))
+      if (id == record_.session || id.starts_with(record_.session + ".")) {
+        try {
+          end_session_of(id);
+        } catch (const std::exception& error) {
+          report_error(context_.globals, error.what());
+        }
+      }
+  }
+
+  Context& context_;
+  agent::Order order_;
+  JobRecord record_;
+  std::string folder_, base_url_, header_, key_;
+  Fd signals_, socket_, starting_said_;
+  Child agent_, starting_;
+  std::vector<Child> models_;
+  std::vector<std::string> origins_;
+};
+
+}  // namespace
+
+int keep_job(Context& context, agent::Order order, JobRecord record) { return Keeper(context, std::move(order), std::move(record)).run(); }
+
+}  // namespace runner::cli
