@@ -13,6 +13,7 @@
 #include "isolate/sys/error.h"
 #include "runner/agent/http_provider.h"
 #include "runner/agent/loop.h"
+#include "runner/events/verify.h"
 
 namespace runner::agent {
 
@@ -78,6 +79,7 @@ class Drive {
     return with_stdout(events::Writer::create(folder + "/events.ndjson", "runner/job/" + a.job, trace));
   }
   static events::Writer take_writer(const std::string& folder, const Assignment& a, const std::string& trace) {
+    events::cut_uncovered(folder + "/events.ndjson");
     return with_stdout(events::Writer::resume(folder + "/events.ndjson", "runner/job/" + a.job, trace));
   }
 

@@ -52,19 +52,19 @@ struct Reply {
   std::uint64_t id = 0;
 };
 struct ServerRequest {
-  std::string id, method;
-};  // id: JSON
+  std::string id, method;  // id: JSON
+};
 struct CallProgress {
   std::uint64_t id = 0;
 };
 struct ToolsChanged {};
 struct Ignored {};  // a notification that says nothing to us
 struct Nonsense {
-  std::string why;
-};  // not JSON, or no message of JSON-RPC
+  std::string why;  // not JSON, or no message of JSON-RPC
+};
 struct TooMuch {
-  std::string why;
-};  // not looked into: it might be a reply
+  std::string why;  // it was not looked into: it might be a reply
+};
 using Heard = std::variant<Reply, ServerRequest, CallProgress, ToolsChanged, Ignored, Nonsense, TooMuch>;
 
 /// What kind of message a line is. Mends what can be mended in it, so that it can be read again.

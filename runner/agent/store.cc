@@ -111,6 +111,24 @@ std::optional<std::string> Store::find_exchange(std::uint64_t number) const {
   return find_file(file(fmt::format("exchanges/{}.json", number)), kLargestFile);
 }
 
+void Store::write_tools(const std::string& run, const std::map<std::string, std::vector<ToolDefinition>>& by_skill) const {
+  nlohmann::json j = nlohmann::json::object();
+  for (const auto& [skill, tools] : by_skill) {
+    j[skill] = nlohmann::json::array();
+    for (const ToolDefinition& tool : tools) j[skill].push_back({{"name", tool.name}, {"description", tool.description}, {"schema", tool.schema}});
+  }
+  put_file(file("tools/" + run + ".json"), j.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+std::optional<std::map<std::string, std::vector<ToolDefinition>>> Store::find_tools(const std::string& run) const {
+  auto text = find_file(file("tools/" + run + ".json"), kLargestFile);
+  if (!text) return std::nullopt;
+  std::map<std::string, std::vector<ToolDefinition>> by_skill;
+  for (const auto& [skill, tools] : nlohmann::json::parse(*text).items())
+    for (const auto& tool : tools) by_skill[skill].push_back({tool.at("name"), tool.at("description"), tool.at("schema")});
+  return by_skill;
+}
+
 Journal::Journal(const std::string& path) : file_(open_file(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) {
   std::string text = read_file(path, kLargestFile);
   std::size_t at = 0;

@@ -4,6 +4,7 @@
 //              HEAD                           "<seq>-<id>" of the checkpoint that counts
 //              checkpoints/<seq>-<id>.json    state.h; what each adds
 //              blobs/<sha256>                 large payloads of events
+//              tools/<run>.json               what its skills offer
 //              exchanges/<n>.json             one generation: request, answer, its raw bytes
 //              journal                        what was done since, a line each, before it is in a checkpoint
 //              events.ndjson                  the stream, with its key and head (runner/events/log.h)
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -44,6 +46,9 @@ class Store {
 
   /// A JSON string, or a reference to a blob when it is long.
   std::string payload(std::string_view text) const;
+  /// What a run is offered by its skills, so that who goes on with it need not ask the servers again.
+  void write_tools(const std::string& run, const std::map<std::string, std::vector<ToolDefinition>>& by_skill) const;
+  std::optional<std::map<std::string, std::vector<ToolDefinition>>> find_tools(const std::string& run) const;
   void write_exchange(std::uint64_t number, std::string_view text) const;
   std::optional<std::string> find_exchange(std::uint64_t number) const;
 

@@ -1,5 +1,10 @@
 #include "runner/agent/toml.h"
 
+// Hostile text breaks some of its assertions ("[.]" does). It would abort there, or with NDEBUG go on into undefined
+// behaviour.
+struct BrokenAssertion {};
+#undef NDEBUG
+#define TOML_ASSERT(condition) ((condition) ? void() : throw BrokenAssertion())
 #define TOML_EXCEPTIONS 1
 #define TOML_MAX_NESTED_VALUES 32
 #include <toml++/toml.h>
@@ -114,6 +119,24 @@ Value copy(const ::toml::node& node) {
   return to;
 }
 
+// Which line breaks an assertion, when all of them do: what ends before it does not.
+int broken_line(std::string_view text) {
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < text.size(); ++at)
+    if (text[at] == '\n' || at + 1 == text.size()) ends.push_back(at + 1);
+  auto breaks = [&](std::size_t end) {
+    try {
+      (void)::toml::parse(text.substr(0, end));
+    } catch (const BrokenAssertion&) {
+      return true;
+    } catch (const ::toml::parse_error&) {
+    }
+    return false;
+  };
+  auto first = std::ranges::partition_point(ends, [&](std::size_t end) { return !breaks(end); });
+  return static_cast<int>(first - ends.begin()) + 1;
+}
+
 // "\u0000" in a text of TOML brings in what the file itself may not hold.
 void check_escapes(const std::string& source, const Value& value, Diagnostics& wrong) {
   auto has_nul = [](const std::string& text) { return text.find('\0') != std::string::npos; };
@@ -169,6 +192,9 @@ std::optional<Value> parse(const std::string& source, std::string_view text, Dia
   } catch (const ::toml::parse_error& error) {
     Place at = place(error.source().begin);
     wrong.add({source, at.line, at.column}, "this is not TOML: {}", error.description());
+    return std::nullopt;
+  } catch (const BrokenAssertion&) {
+    wrong.add({source, broken_line(text), 1}, "this is not TOML: a key or a value cannot be made out in this line");
     return std::nullopt;
   }
 }

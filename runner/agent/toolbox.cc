@@ -119,6 +119,7 @@ struct Toolbox::Server {
 struct Toolbox::Files {
   std::unique_ptr<Wire> wire;
   std::unique_ptr<ToolHost> host;
+  bool remembers = false;   // it served an earlier process of this job
 };
 
 Toolbox::Toolbox(Context& context, const Run& run, const Expert& expert, std::string session)
@@ -142,13 +143,19 @@ Toolbox::Toolbox(Context& context, const Run& run, const Expert& expert, std::st
 
 Toolbox::~Toolbox() = default;
 
-void Toolbox::start_all() {
-  for (const auto& [skill, each] : expert_.skills) {
-    auto* is = std::get_if<McpStdioSkill>(&each.is);
-    if (!is || servers_.count(skill)) continue;
-    add_tools(skill, *is, start_server(skill).client->list_tools().tools);
+const std::vector<ToolDefinition>& Toolbox::definitions() {
+  // What an earlier process was told still holds: the model has seen it. A server is reached at its first call.
+  std::map<std::string, std::vector<ToolDefinition>> offered;
+  if (auto known = context_.store.find_tools(run_.id)) {
+    offered = std::move(*known);
+  } else {
+    for (const auto& [skill, each] : expert_.skills)
+      if (std::holds_alternative<McpStdioSkill>(each.is)) offered[skill] = start_server(skill).client->list_tools().tools;
+    context_.store.write_tools(run_.id, offered);
   }
+  for (const auto& [skill, tools] : offered) add_tools(skill, std::get<McpStdioSkill>(expert_.skills.at(skill).is), tools);
   std::sort(definitions_.begin(), definitions_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  return definitions_;
 }
 
 void Toolbox::add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools) {
@@ -160,11 +167,6 @@ void Toolbox::add_tools(const std::string& skill, const McpStdioSkill& is, const
     kinds_[tool.name] = ToolKind::Mcp;
     skill_of_[tool.name] = skill;
   }
-}
-
-const std::vector<ToolDefinition>& Toolbox::definitions() {
-  start_all();
-  return definitions_;
 }
 
 ToolKind Toolbox::kind(const std::string& tool) const {
@@ -238,7 +240,7 @@ Toolbox::Server& Toolbox::start_server(const std::string& skill) {
 ToolEnd Toolbox::use(const Call& call, bool begun) {
   try {
     switch (kind(call.wish.name)) {
-      case ToolKind::File: return use_file(call);
+      case ToolKind::File: return use_file(call, begun);
       case ToolKind::Exec: return use_exec(call, begun);
       default: break;
     }
@@ -254,32 +256,53 @@ ToolEnd Toolbox::use(const Call& call, bool begun) {
   }
 }
 
-ToolEnd Toolbox::use_file(const Call& call) {
-  if (!files_) {
-    auto files = std::make_unique<Files>();
-    std::string name = "tools-" + run_.id;
-    auto running = SessionCall::attach(context_.hands.connect(session_), name);
-    if (!running) {
-      supervise::CallWish wish;
-      wish.argv = {kToolsInside, "--channel", "/workspace"};
-      wish.interactive = wish.detached = wish.channel = true;
-      wish.service = name;
-      running = SessionCall::start(context_.hands.connect(session_), wish);
-    }
-    files->wire = std::make_unique<Wire>(context_, std::move(*running));
+// Takes up the one that serves this run, which remembers the calls that it has made, or starts another.
+void Toolbox::reach_files() {
+  std::string name = "tools-" + run_.id;
+  auto files = std::make_unique<Files>();
+  auto greet = [&](SessionCall call, std::uint64_t deadline) {
+    files->wire = std::make_unique<Wire>(context_, std::move(call));
     files->wire->lines = false;
     files->host = std::make_unique<ToolHost>(*files->wire);
-    files->host->hello();
-    files_ = std::move(files);
+    files->host->hello(deadline);
+  };
+  if (auto running = SessionCall::attach(context_.hands.connect(session_), name)) {
+    constexpr std::uint64_t kShort = 2000;
+    try {
+      greet(std::move(*running), kShort);
+      files->remembers = true;
+    } catch (const ToolHostBroken&) {
+      // Whoever was killed in the middle of a frame has left it half read.
+      files->wire->call().kill();
+      while (files->wire->call().next(kSlice) || SessionCall::attach(context_.hands.connect(session_), name)) context_.check();
+    }
   }
-  // The tool host knows which calls it has answered: one that is sent again is not done again.
+  if (!files->remembers) {
+    supervise::CallWish wish;
+    wish.argv = {kToolsInside, "--channel", "/workspace"};
+    wish.interactive = wish.detached = wish.channel = true;
+    wish.service = name;
+    greet(SessionCall::start(context_.hands.connect(session_), wish), kFileDeadline);
+  }
+  files_ = std::move(files);
+}
+
+ToolEnd Toolbox::use_file(const Call& call, bool begun) {
+  if (!files_) reach_files();
+  // One that remembers does no call twice; one that is new cannot know.
+  if (begun && !files_->remembers && !read_only(call.wish.name))
+    return error_end(fmt::format("{}: the sandbox ended while the call ran; what it did is not known", call.wish.name));
+  if (!begun) context_.journal.add('I', call.key, "file");
   ToolEnd end;
   try {
     end.result = files_->host->call(call.key, call.wish.name, call.wish.arguments, kFileDeadline);
     files_->host->ack(call.key);
-  } catch (const ServerGone& gone) {
+  } catch (const std::exception& error) {
+    bool broken = dynamic_cast<const ServerGone*>(&error) || dynamic_cast<const ToolHostBroken*>(&error);
+    if (!broken) throw;
+    if (files_->wire) files_->wire->call().kill();
     files_.reset();  // the next call starts another
-    return error_end(fmt::format("{}: the tool host inside the sandbox is gone, and what it did is not known: {}", call.wish.name, gone.what()));
+    return error_end(fmt::format("{}: the tool host inside the sandbox is gone, and what it did is not known: {}", call.wish.name, error.what()));
   }
   return end;
 }

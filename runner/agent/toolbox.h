@@ -33,7 +33,7 @@ class Toolbox {
   Toolbox(Context& context, const Run& run, const Expert& expert, std::string session);
   ~Toolbox();
 
-  /// All of them, sorted by name; MCP servers are started for it, unless they are known already. Throws ServerGone and McpError with the skill.
+  /// All of them, sorted by name. To be called once. MCP servers are started for it, unless the job knows what they offer. Throws McpError with the skill.
   const std::vector<ToolDefinition>& definitions();
   ToolKind kind(const std::string& tool) const;
   const ToolDefinition* find(const std::string& tool) const;  ///< null for none of that name
@@ -50,11 +50,11 @@ class Toolbox {
   struct Server;
   class Wire;
 
-  ToolEnd use_file(const Call& call);
+  void reach_files();
+  ToolEnd use_file(const Call& call, bool begun);
   ToolEnd use_exec(const Call& call, bool begun);
   ToolEnd use_server(Server& server, const Call& call, bool begun);
   Server& start_server(const std::string& skill);
-  void start_all();
   void add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools);
 
   Context& context_;

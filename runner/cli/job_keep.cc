@@ -122,7 +122,7 @@ class Keeper {
       if (record_.policy.empty()) record_.policy = needs.policy;
       write_job(folder_, record_);
       if (grant.id)
-        for (const char* name : {"", "/checkpoints", "/blobs", "/exchanges"})
+        for (const char* name : {"", "/checkpoints", "/blobs", "/exchanges", "/tools"})
           check(::chown((folder_ + name).c_str(), grant.id, grant.id), "give {} to the job's user", folder_ + name);
     }
     send_text(socket_.get(), agent::encode(grant));

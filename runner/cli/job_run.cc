@@ -57,7 +57,7 @@ std::string make_folder(Context& context, const std::string& id) {
     if (errno == EEXIST) throw UsageError(fmt::format("job: there is a job {} already", id));
     fail(errno, "make {}", folder);
   }
-  for (const char* name : {"checkpoints", "blobs", "exchanges"}) make_dirs(folder + "/" + name, 0700);
+  for (const char* name : {"checkpoints", "blobs", "exchanges", "tools"}) make_dirs(folder + "/" + name, 0700);
   return folder;
 }
 

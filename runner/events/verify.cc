@@ -150,6 +150,14 @@ class Log {
 
 }  // namespace
 
+bool cut_uncovered(const std::string& log) {
+  VerifyResult found = verify_log(log);
+  if (found.ok || !found.uncovered) return false;
+  if (::truncate(log.c_str(), static_cast<off_t>(found.bytes)) == -1)
+    throw std::system_error(errno, std::generic_category(), fmt::format("cut {} behind its last whole event", log));
+  return true;
+}
+
 std::optional<std::string> find_key(const std::string& log) { return find_small_file(key_path(log)); }
 
 std::string hex(std::string_view bytes) {
@@ -239,8 +247,10 @@ VerifyResult verify_log(const std::string& log) {
   if (*head != head_of(*key, last, result.mac))
     return fail(last, fmt::format("line {} was changed, or lines after it were cut off and the head was changed", last));
 
-  if (lines.next() || lines.torn()) {
+  bool whole = lines.next().has_value();
+  if (whole || lines.torn()) {
     ::usleep(kHeadMayLag);
+    result.uncovered = !(whole && (lines.next() || lines.torn()));
     if (find_head(log) == head)
       return fail(last + 1, fmt::format("line {} is not covered by the head: the writer died while writing it, or it was added", last + 1));
   }

@@ -34,11 +34,16 @@ struct VerifyResult {
   std::string mac;             ///< and its HMAC
   std::vector<Segment> full;   ///< the files before the one that is being written
   std::uint64_t bytes = 0;     ///< of that one
+  bool uncovered = false;      ///< not ok only for one line at the end, or a part of one, that the head does not cover
 };
 
 /// Reads the log once, from top to bottom, in memory of a few lines. The log may be growing meanwhile, and its files be
 /// rotated: lines that come after the call are not looked at. Throws std::system_error when a file is there but cannot be read.
 VerifyResult verify_log(const std::string& log);
+
+/// For the log of a writer that was killed between a line and the head that covers it: cuts that line off, of which no other sink was told.
+/// False, and nothing done, when that is not what is wrong.
+bool cut_uncovered(const std::string& log);
 
 inline std::string key_path(const std::string& log) { return log + ".key"; }
 inline std::string head_path(const std::string& log) { return log + ".head"; }

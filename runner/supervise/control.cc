@@ -201,6 +201,8 @@ class Control::Client : public Listener {
   void obey(const Frame& frame) {
     if (over_) return;
     if (!call_) {
+      // Somebody who has died may have said something that is not read yet: who takes up his work must not find it undone, and then done twice.
+      if (frame.kind == Kind::Spawn || frame.kind == Kind::Replay) control_.hear_all_but(*this);
       if (frame.kind == Kind::Spawn) return begin(parse_wish(frame.bytes));
       if (frame.kind == Kind::Park || frame.kind == Kind::Wake) {
         over_ = true;
@@ -277,6 +279,13 @@ void Control::ready(const pollfd* list) {
 
 bool Control::busy() const {
   return std::any_of(clients_.begin(), clients_.end(), [](const Client& client) { return client.waits(); });
+}
+
+void Control::hear_all_but(const Client& by) {
+  if (std::exchange(hears_all_, true)) return;  // one of them begins a call as well
+  for (Client& client : clients_)
+    while (&client != &by && !client.gone() && client.reads() && readable(client.fd())) client.hear();
+  hears_all_ = false;
 }
 
 void Control::take_over(const Client& by) {

@@ -77,6 +77,7 @@ class Control {
  private:
   class Client;
   void accept_one();
+  void hear_all_but(const Client& by);
   void take_over(const Client& by);
 
   isolate::sys::Fd listener_;
@@ -84,6 +85,7 @@ class Control {
   Model model_;
   Snapshot snapshot_;
   std::list<Client> clients_;
+  bool hears_all_ = false;
 };
 
 }  // namespace runner::supervise

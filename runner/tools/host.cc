@@ -141,6 +141,7 @@ std::string Host::answer(std::string_view text) {
   } else if (kind == "call") {
     std::string id = id_of(frame);
     if (const std::string* known = journal_.find(id)) return *known;
+    if (journal_.is_done(id)) return result(id, false, "the call was made before, and its result is forgotten");
     if (journal_.full())
       return result(id, false, fmt::format("the call was not made: results of more than {} bytes wait to be acknowledged", kLargestJournal));
     std::string answer = run_tool(workspace_, id, frame);

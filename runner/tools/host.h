@@ -17,7 +17,7 @@ struct BadFrame : std::runtime_error {
 
 class Host {
  public:
-  explicit Host(std::string workspace) : workspace_(std::move(workspace)) {}
+  explicit Host(const std::string& workspace) : workspace_(workspace) {}
   /// The JSON to send back; empty: nothing. Throws BadFrame.
   std::string answer(std::string_view json);
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace runner::tools {
 
@@ -30,12 +32,20 @@ class Journal {
     if (at == results_.end()) return;
     bytes_ -= cost(id, at->second);
     results_.erase(at);
+    done_.insert(id);
+    order_.push_back(id);
+    if (order_.size() > kMostDone) done_.erase(order_.front()), order_.pop_front();
   }
 
   void forget_all() {
     results_.clear();
+    done_.clear();
+    order_.clear();
     bytes_ = 0;
   }
+
+  /// Made and acknowledged: a copy of the call that was sent by somebody who has died since, and comes only now, is not made.
+  bool is_done(const std::string& id) const { return done_.count(id) != 0; }
 
   std::size_t run() const { return run_; }  ///< calls in the life of this process
 
@@ -43,6 +53,9 @@ class Journal {
   static std::size_t cost(std::string_view id, std::string_view result) { return id.size() + result.size() + 128; }
 
   std::unordered_map<std::string, std::string> results_;
+  static constexpr std::size_t kMostDone = 4096;
+  std::unordered_set<std::string> done_;
+  std::deque<std::string> order_;
   std::size_t bytes_ = 0, run_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <exception>
 #include <string_view>
 
@@ -48,10 +49,10 @@ int main(int argc, char** argv) {
     serve(host, channel ? 3 : STDIN_FILENO, channel ? 3 : STDOUT_FILENO);
     return 0;
   } catch (const BadFrame& error) {
-    fmt::print(stderr, "runner-tools: {}\n", error.what());
+    std::fprintf(stderr, "runner-tools: %s\n", error.what());
     return 2;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "runner-tools: {}\n", error.what());
+    std::fprintf(stderr, "runner-tools: %s\n", error.what());
     return 1;
   }
 }

@@ -5,8 +5,8 @@
 //                                                         <-   {"kind":"hello","proto":1,"last":N}      calls that it has run so far
 //   {"kind":"call","id":"t17","tool":"stat","arguments":{}} ->
 //                                                         <-   {"kind":"result","id":"t17","ok":true,"text":"…"}
-//   {"kind":"ack","id":"t17"}                             ->   the result is forgotten
-//   {"kind":"forget-all"}                                 ->   and so are all others
+//   {"kind":"ack","id":"t17"}                             ->   the result is forgotten, and not that the call was made
+//   {"kind":"forget-all"}                                 ->   everything is
 //
 // A call whose id is known is answered with the result that is remembered and not run again: whoever is not sure that a call arrived sends it
 // once more. What breaks these rules ends runner-tools with exit 2 and a line on stderr.

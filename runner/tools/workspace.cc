@@ -56,7 +56,7 @@ std::string kind_of(mode_t mode) {
 }
 
 // O_RDONLY, not O_PATH: restoring from a snapshot opens it again, and that is the common way.
-Workspace::Workspace(std::string path) : path_("/" + tidy(path)), top_(isolate::sys::open_file(path_, O_RDONLY | O_DIRECTORY)) {}
+Workspace::Workspace(const std::string& path) : path_("/" + tidy(path)), top_(isolate::sys::open_file(path_, O_RDONLY | O_DIRECTORY)) {}
 
 std::string Workspace::relative(const std::string& path) const {
   if (path.empty()) throw Refused("the path is empty");

@@ -24,7 +24,7 @@ struct Place {
 
 class Workspace {
  public:
-  explicit Workspace(std::string path);
+  explicit Workspace(const std::string& path);
 
   /// Follows symbolic links that stay inside. Throws Refused.
   isolate::sys::Fd open(const std::string& path, int flags, mode_t mode = 0) const;

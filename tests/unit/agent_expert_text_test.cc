@@ -36,6 +36,8 @@ TEST_CASE("what is not TOML is said with its place") {
   CHECK(first(complaints("schema 1\n")).starts_with("e.toml:1:8: this is not TOML: "));
   CHECK(first(complaints("schema = 1\nschema = 1\n")) ==
         "e.toml:2:10: this is not TOML: Error while parsing key-value pair: cannot redefine existing integer 'schema'");
+  CHECK(first(complaints("schema = 1\n[.]\nschema = 2\n")) ==
+        "e.toml:2:1: this is not TOML: a key or a value cannot be made out in this line");
   CHECK(first(complaints("schema = 1\n[experts.a]\n[experts.a]\n")).starts_with("e.toml:3:1: this is not TOML: "));
 }
 

@@ -58,14 +58,14 @@ class Script : public Transport {
   }
 
   /// An era, and then what the test wants.
-  void modern(std::function<void(const json&)> then) {
+  void modern(const std::function<void(const json&)>& then) {
     heard = [this, then](const json& m) {
       if (m["method"] == "server/discover")
         return result(m, {{"resultType", "complete"}, {"supportedVersions", {"2026-07-28"}}, {"serverInfo", {{"name", "s"}}}});
       then(m);
     };
   }
-  void legacy(std::function<void(const json&)> then, const std::string& version = "2025-06-18") {
+  void legacy(const std::function<void(const json&)>& then, const std::string& version = "2025-06-18") {
     heard = [this, then, version](const json& m) {
       std::string method = m.value("method", "");
       if (method == "server/discover") return error(m, -32601);
@@ -105,7 +105,7 @@ inline std::string why_not(const std::function<void()>& attempt) {
 }
 
 /// A legacy server with one call, answered by what the script says.
-inline CallOutcome one_call(Script& script, std::function<void(const json&)> answer, std::uint64_t deadline = 60'000) {
+inline CallOutcome one_call(Script& script, const std::function<void(const json&)>& answer, std::uint64_t deadline = 60'000) {
   script.legacy([answer](const json& m) {
     if (m.value("method", "") == "tools/call") answer(m);
   });
@@ -114,7 +114,7 @@ inline CallOutcome one_call(Script& script, std::function<void(const json&)> ans
   return client.call({client.next_id(), "t", "{}"}, deadline);
 }
 
-inline ToolList listed(Script& script, std::function<json(const json&)> page) {
+inline ToolList listed(Script& script, const std::function<json(const json&)>& page) {
   script.modern([&script, page](const json& m) {
     if (m["method"] == "tools/list") script.result(m, page(m));
   });

@@ -356,7 +356,7 @@ TEST_SUITE("agent tools") {
     CHECK(tools.host.call("bad", "stat", "[1", 1000).is_error);
   }
 
-  TEST_CASE("a call with a known id is not run twice, until it is acknowledged") {
+  TEST_CASE("a call with a known id is not run twice, and not when its result is forgotten either") {
     if (skipped()) return;
     Tools tools;
     const std::string arguments = R"({"path":"log","content":"x"})";
@@ -366,12 +366,14 @@ TEST_SUITE("agent tools") {
     CHECK(tools.host.hello() == 1);
     tools.host.ack("t17");
     tools.host.ack("never made");
-    CHECK(tools.host.call("t17", "append_file", arguments, 5000) != first);
-    CHECK(tools.program.get("log") == "xx");
+    ToolResult late = tools.host.call("t17", "append_file", arguments, 5000);
+    CHECK(late.is_error);
+    has(std::get<Text>(late.content[0]).text, "was made before");
+    CHECK(tools.program.get("log") == "x");
     tools.host.forget_all();
     tools.host.call("t17", "append_file", arguments, 5000);
-    CHECK(tools.program.get("log") == "xxx");
-    CHECK(tools.host.hello() == 3);
+    CHECK(tools.program.get("log") == "xx");
+    CHECK(tools.host.hello() == 2);
   }
 
   TEST_CASE("a full journal refuses calls until some are acknowledged") {
@@ -425,20 +427,6 @@ TEST_SUITE("agent tools") {
     CHECK(program.end(words) == 0);
     CHECK(words.empty());
   }
-
-  TEST_CASE("thousands of calls take a second") {
-    if (skipped()) return;
-    Tools tools;
-    tools.program.put("x", "small");
-    auto began = std::chrono::steady_clock::now();
-    for (int i = 0; i < 2000; ++i) {
-      tools.ok("read_file", {{"path", "x"}});
-      tools.host.ack("t" + std::to_string(tools.calls));
-    }
-    auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count();
-    MESSAGE("2000 calls took ", ms, " ms");
-    CHECK(ms < 20'000);  // far from what it takes, so that a busy machine does not fail it
-  }
 }
 
 TEST_SUITE("agent tool host") {
@@ -454,8 +442,8 @@ TEST_SUITE("agent tool host") {
     CHECK(why_broken(frame({{"kind", "result"}, {"id", "t1"}, {"ok", 1}, {"text", ""}})) == "the tool host sent a result without 'ok' or 'text'");
     CHECK(why_broken(frame({{"kind", "result"}, {"id", "t1"}, {"ok", true}})) == "the tool host sent a result without 'ok' or 'text'");
     CHECK(why_broken(frame(json::array())) != "");
-    for (json greeting : {json{{"kind", "hello"}, {"proto", 2}, {"last", 0}}, json{{"kind", "hello"}, {"proto", 1}},
-                          json{{"kind", "hello"}, {"proto", 1}, {"last", -1}}, json{{"kind", 7}}}) {
+    for (const json& greeting : {json{{"kind", "hello"}, {"proto", 2}, {"last", 0}}, json{{"kind", "hello"}, {"proto", 1}},
+                                 json{{"kind", "hello"}, {"proto", 1}, {"last", -1}}, json{{"kind", 7}}}) {
       Liar liar;
       liar.words = frame(greeting);
       CHECK_THROWS_AS(liar.host().hello(), ToolHostBroken);

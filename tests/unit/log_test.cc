@@ -188,6 +188,26 @@ TEST_CASE("an added line is found, even with the right prev") {
   CHECK_THROWS_AS(Writer::resume(folder.log, kSource), std::runtime_error);
 }
 
+TEST_CASE("the one line that its writer was killed at is cut off, and nothing else is") {
+  LogFolder folder;
+  write_log(folder.log);
+  const std::string text = read(folder.log);
+  CHECK(!cut_uncovered(folder.log));
+  for (std::string more : {std::string("{\"specversion\""), text.substr(0, text.find('\n') + 1)}) {
+    put(folder.log, text + more);
+    CHECK(cut_uncovered(folder.log));
+    CHECK(read(folder.log) == text);
+    CHECK(verify_log(folder.log).ok);
+  }
+  for (std::string more : {text.substr(0, text.find('\n') + 1) + "{", text}) {
+    put(folder.log, text + more);
+    CHECK(!cut_uncovered(folder.log));
+    CHECK(read(folder.log) == text + more);
+  }
+  put(folder.log, text.substr(0, text.size() - 1));
+  CHECK(!cut_uncovered(folder.log));
+}
+
 TEST_CASE("a log with another log's key, or without key or head, says so") {
   LogFolder folder;
   write_log(folder.log);
