@@ -124,7 +124,8 @@ std::optional<std::map<std::string, std::vector<ToolDefinition>>> Store::find_to
   auto text = find_file(file("tools/" + run + ".json"), kLargestFile);
   if (!text) return std::nullopt;
   std::map<std::string, std::vector<ToolDefinition>> by_skill;
-  for (const auto& [skill, tools] : nlohmann::json::parse(*text).items())
+  const nlohmann::json j = nlohmann::json::parse(*text);  // items() does not keep it alive
+  for (const auto& [skill, tools] : j.items())
     for (const auto& tool : tools) by_skill[skill].push_back({tool.at("name"), tool.at("description"), tool.at("schema")});
   return by_skill;
 }

@@ -361,7 +361,8 @@ ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
     supervise::CallWish wish;
     wish.argv = arguments.at("argv").get<std::vector<std::string>>();
     wish.cwd = working_directory(arguments.value("cwd", ""));
-    for (const auto& [name, value] : arguments.value("env", json::object()).items()) {
+    const json variables = arguments.value("env", json::object());  // items() does not keep it alive
+    for (const auto& [name, value] : variables.items()) {
       if (is_reserved_variable(name)) throw std::runtime_error(fmt::format("exec: variable {} cannot be set", name));
       wish.env.push_back(name + "=" + value.get<std::string>());
     }

@@ -265,7 +265,10 @@ class Keeper {
         else listens = false;
       }
       if (!wait[1].revents) continue;
-      int code = code_of(agent_.wait());
+      Exit exit = agent_.wait();
+      int code = code_of(exit);
+      if (exit.signal)
+        report_error(context_.globals, fmt::format("job {}: its process was killed by signal {}: `runner job continue {}` goes on where it was", record_.id, exit.signal, record_.id));
       models_.clear();
       constexpr int kPaused = 75;
       // Who comes back finds it as it is; one that has ended for good leaves nothing.

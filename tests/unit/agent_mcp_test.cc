@@ -268,7 +268,7 @@ TEST_SUITE("agent mcp: calls") {
   }
 
   TEST_CASE("arguments that are no JSON object are not sent and are an error result") {
-    for (std::string arguments : {std::string("{"), std::string("[]"), std::string(100'000, '['), std::string("\xff"), std::string("7")}) {
+    for (const std::string& arguments : {std::string("{"), std::string("[]"), std::string(100'000, '['), std::string("\xff"), std::string("7")}) {
       Script script;
       script.legacy([](const json&) {});
       McpClient client(script, script.options());
