@@ -84,6 +84,8 @@ void Loop::delegate(const std::vector<Call*>& calls) {
       work.error = std::current_exception();
     } catch (const OutOfTime&) {
       work.error = std::current_exception();
+    } catch (const NoSession&) {
+      work.error = std::current_exception();
     } catch (const std::exception& error) {
       work.trouble = error.what();
     }

@@ -12,7 +12,7 @@ namespace runner::agent {
 
 using namespace isolate::sys;
 
-// "VERB SESSION TO", and back "+TEXT", with a descriptor where one is wanted, or "-REASON".
+// "VERB SESSION TO", and back "+TEXT", with a descriptor where one is wanted, "-REASON", or "!REASON" where no session can be had.
 Fd Hands::ask(const std::string& verb, const std::string& session, const std::string& to, std::string* said, bool wants_fd) {
   std::lock_guard lock(mutex_);
   std::optional<Message> answer;
@@ -24,6 +24,7 @@ Fd Hands::ask(const std::string& verb, const std::string& session, const std::st
   // The keeper was killed, and so are we: what was not done yet is no failed call. Who takes up the job goes on from the journal.
   constexpr int kRunnerFailed = 125;
   if (!answer || answer->bytes.empty()) ::_exit(kRunnerFailed);
+  if (answer->bytes[0] == '!') throw NoSession(answer->bytes.substr(1));
   if (answer->bytes[0] == '-') throw std::runtime_error(answer->bytes.substr(1));
   if (said) *said = answer->bytes.substr(1);
   if (!wants_fd) return {};

@@ -3,11 +3,17 @@
 #pragma once
 
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 #include "isolate/sys/fd.h"
 
 namespace runner::agent {
+
+/// The session cannot be started. No failure of a tool, but of the job, which may be continued.
+struct NoSession : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 class Hands {
  public:

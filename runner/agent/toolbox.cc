@@ -228,6 +228,8 @@ Toolbox::Server& Toolbox::start_server(const std::string& skill) {
       throw;
     } catch (const OutOfTime&) {
       throw;
+    } catch (const NoSession&) {
+      throw;
     } catch (const std::exception& error) {
       throw McpError(fmt::format("start skill {} of expert {} ({}): {}", skill, expert_.name, is.command, error.what()));
     }
@@ -250,6 +252,8 @@ ToolEnd Toolbox::use(const Call& call, bool begun) {
   } catch (const Cancelled&) {
     throw;
   } catch (const OutOfTime&) {
+    throw;
+  } catch (const NoSession&) {
     throw;
   } catch (const std::exception& error) {
     return error_end(error.what());

@@ -64,6 +64,11 @@ Child start_helper(const std::string& program, std::vector<std::string> words, s
 // Messages may be longer than a socket takes at once.
 void send_text(int socket, const std::string& text) { send_message(socket, "t", {memory_file("message", text).get()}); }
 
+/// No tool can be used: the job cannot go on now.
+struct NoSession : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 class Keeper {
  public:
   Keeper(Context& context, agent::Order order, JobRecord record)
@@ -157,8 +162,9 @@ class Keeper {
   void await_session() {
     if (!starting_.pid()) return;
     Exit exit = starting_.wait();
-    if (exit == Exit{}) return;
-    throw std::runtime_error(fmt::format("the session of the job cannot be started: {}", said(starting_said_)));
+    // Another start of it may have been under way, of a keeper that was killed.
+    if (exit == Exit{} || lives(record_.session)) return;
+    throw NoSession(fmt::format("the session of the job cannot be started: {}", said(starting_said_)));
   }
 
   static std::string said(const Fd& file) {
@@ -181,8 +187,19 @@ class Keeper {
     check_id(id);
   }
 
+  bool lives(const std::string& id) {
+    auto entry = session::Entry::find(context_.directories(), id);
+    if (!entry) return false;
+    session::settle(context_.directories(), context_.cgroups(), *entry);  // its supervisor may have been killed
+    std::optional<session::State> state = entry->find_state();
+    return state && !state->ended;
+  }
+
   Fd connect(const std::string& id) {
-    if (id == record_.session) await_session();
+    if (id == record_.session) {
+      await_session();
+      if (!lives(id)) begin_session(), await_session();  // it has died: its files are the workspace's, and the rest begins anew
+    }
     session::Entry entry = context_.entry(id);
     return connect_to(entry.file("control.sock"), SOCK_SEQPACKET);
   }
@@ -238,6 +255,8 @@ class Keeper {
         run_self({"suspend", id});
         text += suspension_of(id);
       } else throw std::runtime_error(fmt::format("{} is nothing that is done here", shown(verb)));
+    } catch (const NoSession& error) {
+      text = std::string("!") + error.what();
     } catch (const std::exception& error) {
       text = std::string("-") + error.what();
     }
