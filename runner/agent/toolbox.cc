@@ -364,6 +364,8 @@ ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
     json arguments = json::parse(call.wish.arguments);
     supervise::CallWish wish;
     wish.argv = arguments.at("argv").get<std::vector<std::string>>();
+    for (const std::string& word : wish.argv)
+      if (word.find('\0') != std::string::npos) throw std::runtime_error("exec: an argument has a NUL byte in it, behind which no program would see anything");
     wish.cwd = working_directory(arguments.value("cwd", ""));
     const json variables = arguments.value("env", json::object());  // items() does not keep it alive
     for (const auto& [name, value] : variables.items()) {

@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork standby suspend wake plan policy check create start state kill delete list events ps pause resume checkpoint spec features"
+  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork standby suspend wake job plan policy check create start state kill delete list events ps pause resume checkpoint spec features"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
@@ -12,7 +12,7 @@ _runner() {
   if [[ -z $verb ]]; then
     COMPREPLY=($(compgen -W "$verbs --root --log --log-format --help --version" -- "$word"))
   elif [[ $word == -* ]]; then
-    [[ $verb == snapshot && $i -lt $((COMP_CWORD - 1)) ]] && verb="snapshot ${COMP_WORDS[i + 1]}"
+    [[ ( $verb == snapshot || $verb == job ) && $i -lt $((COMP_CWORD - 1)) ]] && verb="snapshot ${COMP_WORDS[i + 1]}"
     COMPREPLY=($(compgen -W "$(runner $verb --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" -- "$word"))
   else
     case $verb in
@@ -27,6 +27,10 @@ _runner() {
         else
           COMPREPLY=($(compgen -W "$(runner snapshot ls -q 2>/dev/null)" -- "$word"))
         fi ;;
+      job)
+        if ((COMP_CWORD == i + 1)); then COMPREPLY=($(compgen -W "run continue list show events cancel rm" -- "$word"))
+        elif [[ ${COMP_WORDS[i + 1]} == run ]]; then COMPREPLY=($(compgen -f -- "$word"))
+        else COMPREPLY=($(compgen -W "$(runner job list -q 2>/dev/null)" -- "$word")); fi ;;
       volume) COMPREPLY=($(compgen -W "ls inspect create rm prune $(runner volume ls -q 2>/dev/null)" -- "$word")) ;;
       policy) COMPREPLY=($(compgen -W "check explain list $(runner policy list 2>/dev/null)" -- "$word")) ;;
       *) COMPREPLY=($(compgen -f -- "$word")) ;;
