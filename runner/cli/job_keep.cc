@@ -28,6 +28,7 @@ using namespace isolate::sys;
 namespace {
 
 constexpr int kRunnerFailed = 125;
+constexpr std::int64_t kPatience = 5000;  // milliseconds
 
 // A helper of ours with descriptors of its own, numbered from 3 on, and nothing else of ours but stdin, stdout and stderr.
 Child start_helper(const std::string& program, std::vector<std::string> words, std::vector<int> fds, bool keeps_stdio) {
@@ -196,12 +197,17 @@ class Keeper {
   }
 
   Fd connect(const std::string& id) {
-    if (id == record_.session) {
-      await_session();
-      if (!lives(id)) begin_session(), await_session();  // it has died: its files are the workspace's, and the rest begins anew
+    for (std::int64_t end = now_ms() + kPatience;; ::usleep(2000)) {
+      if (id == record_.session) await_session();
+      // One that has died: its files are the workspace's, and the rest begins anew.
+      if (id == record_.session && !lives(id)) begin_session(), await_session();
+      try {
+        return connect_to(context_.entry(id).file("control.sock"), SOCK_SEQPACKET);
+      } catch (const SystemError& error) {
+        // Its supervisor may be about to write how it ended.
+        if ((error.code() != ENOENT && error.code() != ECONNREFUSED) || now_ms() > end) throw;
+      }
     }
-    session::Entry entry = context_.entry(id);
-    return connect_to(entry.file("control.sock"), SOCK_SEQPACKET);
   }
 
   Fd start_model() {
