@@ -69,8 +69,9 @@ void Loop::take_answers() {
       call.state = CallState::Queued;
     } else {
       ToolResult result{call.wish.id, !said.ok, {}};
-      if (!said.content.empty())
-        for (const json& part : json::parse(said.content)) result.content.emplace_back(Text{part.value("text", "")});
+      json parts = said.content.empty() ? json::array() : json::parse(said.content);
+      if (parts.is_array())
+        for (const json& part : parts) result.content.emplace_back(Text{part.value("text", "")});
       if (result.content.empty()) result.content.emplace_back(Text{said.ok ? "yes" : "no: the person who was asked has refused"});
       finish_call(call, std::move(result), {});
     }
@@ -115,9 +116,9 @@ void Loop::ask_person(Call& call, const std::string& kind) {
 }
 
 void Loop::run_tool(Call& call) {
-  auto before = context_.results.find("I " + call.key);
+  auto before = context_.results.find("I " + intent_of(call));
   bool begun = before != context_.results.end();
-  if (!begun)
+  if (!begun && call.input_responses.empty())
     context_.ledger.event(events::ToolCallStarted{call.key, call.wish.name, {}, {}, {}, run_.id, run_.step + 1,
                                                   events::JsonText{context_.store.payload(as_utf8(call.wish.arguments))}, "untrusted"});
   auto began = std::chrono::steady_clock::now();

@@ -13,6 +13,7 @@
 #include "isolate/sys/error.h"
 #include "runner/agent/http_provider.h"
 #include "runner/agent/loop.h"
+#include "runner/agent/trouble.h"
 #include "runner/events/verify.h"
 
 namespace runner::agent {
@@ -33,25 +34,26 @@ void take_signal(int number) {
 
 events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
 
-void collect_open(const Job& job, std::vector<std::string>& keys) {
+std::map<std::string, const Call*> open_questions(const Job& job) {
+  std::map<std::string, const Call*> open;
   for (const auto& [id, run] : job.runs)
     if (run.turn && run.result.empty())
       for (const Call& call : run.turn->calls)
-        if (call.state == CallState::AwaitingCaller) keys.push_back(call.key);
-}
-
-std::vector<std::string> open_questions(const Job& job) {
-  std::vector<std::string> keys;
-  collect_open(job, keys);
-  return keys;
+        if (call.state == CallState::AwaitingCaller) open[call.key] = &call;
+  return open;
 }
 
 // Against what is asked: agent-loop.md §4.1.
 void check_answers(const Job& job, const std::map<std::string, Answer>& answers) {
-  std::vector<std::string> open = open_questions(job);
-  for (const auto& [key, answer] : answers)
-    if (std::find(open.begin(), open.end(), key) == open.end())
-      throw std::runtime_error(fmt::format("an answer names call {}, which asks nothing; open are: {}", key, open.empty() ? "none" : fmt::format("{}", fmt::join(open, ", "))));
+  std::map<std::string, const Call*> open = open_questions(job);
+  std::string names;
+  for (const auto& [key, call] : open) names += (names.empty() ? "" : ", ") + key;
+  for (const auto& [key, answer] : answers) {
+    auto call = open.find(key);
+    if (call == open.end()) throw std::runtime_error(fmt::format("an answer names call {}, which asks nothing; open are: {}", key, names.empty() ? "none" : names));
+    if (answer.content.starts_with("{") && call->second->kind != "mcp")
+      throw std::runtime_error(fmt::format("the content of the answer to call {} must be an array: an object answers what an MCP server asks", key));
+  }
 }
 
 class Drive {
@@ -130,7 +132,7 @@ class Drive {
     try {
       if (root.result.empty() && Loop(context, root).go() == Loop::End::Waiting) {
         ledger_.drain();
-        waiting_ = open_questions(job);
+        waiting_ = open_questions(job).size();
         return std::nullopt;
       }
       result = root.result;
@@ -155,7 +157,7 @@ class Drive {
     if (job.cost) ended.cost = job.cost;
     ledger_.event(ended);
     ledger_.drain();
-    if (code) fmt::print(stderr, "runner: job {} ended: {}: {}\n", given_.job, result, reason);
+    if (code) fmt::print(stderr, "runner: job {} ended: {}: {}\n", given_.job, result, clipped(reason, 2000));
     return code;
   }
 
@@ -173,7 +175,7 @@ class Drive {
         fmt::print(stderr, "runner: an answer on stdin was not taken: {}\n", error.what());
         continue;
       }
-      if (given_.answers.size() >= waiting_.size()) return true;
+      if (given_.answers.size() >= waiting_) return true;
     }
     return !given_.answers.empty();
   }
@@ -200,7 +202,7 @@ class Drive {
 
   int pause() {
     auto began = std::chrono::steady_clock::now();
-    events::JobPaused paused{given_.job, waiting_.size(), {}, {}, 0};
+    events::JobPaused paused{given_.job, waiting_, {}, {}, 0};
     try {
       paused.snapshot = hands_.suspend(given_.session);
       if (paused.snapshot->empty()) paused.snapshot.reset();  // nothing had been started
@@ -219,7 +221,7 @@ class Drive {
   Store store_;
   Hands& hands_;
   Ledger ledger_;
-  std::vector<std::string> waiting_;
+  std::size_t waiting_ = 0;  // questions that are open
   std::string typed_;
 };
 

@@ -72,7 +72,7 @@ bool Loop::within_limits(std::uint64_t& max_tokens) {
   const Job& job = context_.job;
   const ExpertFile& file = context_.file;
   const JobLimits& limits = file.limits;
-  max_tokens = expert_.max_tokens ? expert_.max_tokens : file.max_tokens;
+  if (!max_tokens) max_tokens = expert_.max_tokens ? expert_.max_tokens : file.max_tokens;
   // What this request will take in: the last one and its answer, and what came since.
   std::uint64_t input = run_.context, behind = request_.messages.size() < 2 ? request_.messages.size() : 1;
   for (std::size_t i = request_.messages.size() - behind; i < request_.messages.size(); ++i) input += guess_tokens(request_.messages[i]);
@@ -148,6 +148,7 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
   unsigned empties = 0, truncations = 0;
   for (unsigned attempt = 1;; ++attempt) {
     context_.check();
+    if (attempt > 1 && !within_limits(max_tokens)) return std::nullopt;
     request_.max_tokens = max_tokens;
     std::string digest = digest_request();
     context_.ledger.event(events::GenerationStarted{run_.id, run_.step + 1, number, request_.messages.size(), max_tokens, request_.model, digest});
@@ -185,6 +186,7 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
     {
       std::lock_guard lock(context_.mutex);
       context_.job.usage += failure.usage;
+      if (auto price = context_.file.prices.find(request_.model); price != context_.file.prices.end()) context_.job.cost += cost_of(failure.usage, price->second);
     }
     bool again = !failure.must_not_retry && attempt <= context_.file.max_retries;
     switch (failure.trouble) {

@@ -65,6 +65,7 @@ bool Loop::commit() {
     chain_ = snapshot::sha256(chain_ + encode(message));
     request_.messages.push_back(message);
   }
+  std::string reason, said_text;
   bool answered = turn.calls.empty() && turn.stop != Stop::Pause;
   if (completed_ || answered) {
     std::string text = completed_.value_or("");
@@ -73,11 +74,13 @@ bool Loop::commit() {
         if (auto* said = std::get_if<Text>(&part)) text += said->text;
     bool cut = !completed_ && (turn.stop == Stop::Refusal || turn.stop == Stop::Length);
     run_.result = cut ? "model-error" : "success";
-    run_.text = text;
+    reason = !cut ? "" : turn.stop == Stop::Length ? "its answer was cut off at max_tokens" : "the model refused to go on";
+    run_.text = cut ? reason : text;
+    said_text = text;
   }
   checkpoint(run_.result.empty() ? "proceeding" : "ended", std::move(added));
   if (run_.result.empty()) return false;
-  end(run_.result, run_.text, run_.result == "success" ? "" : turn.stop == Stop::Length ? "its answer was cut off at max_tokens" : "the model refused to go on");
+  end(run_.result, said_text, reason);
   return true;
 }
 
@@ -101,7 +104,7 @@ void save(Context& context, const Run& run, const std::string& status, std::vect
 
 void Loop::end(const std::string& result, const std::string& text, const std::string& reason) {
   run_.result = result;
-  run_.text = text.empty() ? reason : text;
+  run_.text = reason.empty() ? text : reason;
   events::RunEnded told{run_.id, result, {}, {}, run_.step, "untrusted"};
   if (!text.empty()) told.text = events::JsonText{context_.store.payload(text)};
   if (!reason.empty()) told.reason = reason;

@@ -97,6 +97,7 @@ std::optional<SessionCall::Piece> SessionCall::next(std::uint64_t wait_ms) {
     } catch (const SystemError&) {
     }
     if (!frame) gone("the session has ended", last_words_);
+    if (frame->kind == Kind::Exited) ended_ = true;
     if (frame->kind == Kind::Exited) return Piece{0, 0, frame->bytes, static_cast<int>(frame->offset)};
     if (frame->kind == Kind::Failed) gone(sentence_of(*frame), last_words_);
     if (frame->kind != Kind::Output) continue;
@@ -121,6 +122,15 @@ std::optional<SessionCall::Piece> SessionCall::next_output(std::uint64_t wait_ms
       gone(how.empty() ? "it has ended" : "it has ended: " + how, last_words_);
     }
     if (wait_ms && supervise::milliseconds_left(began, wait_ms) == 0) return std::nullopt;
+  }
+}
+
+void SessionCall::end(std::uint64_t wait_ms) {
+  if (ended_) return;
+  kill();
+  try {
+    for (Clock::time_point began = Clock::now(); !ended_ && supervise::milliseconds_left(began, wait_ms) > 0;) (void)next(100);
+  } catch (const std::exception&) {
   }
 }
 

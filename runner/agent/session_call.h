@@ -31,12 +31,15 @@ class SessionCall {
   std::optional<Piece> next(std::uint64_t wait_ms);
   /// Only of stdout, or of the channel of a call that has one. Throws ServerGone at its end.
   std::optional<Piece> next_output(std::uint64_t wait_ms);
-  void kill();                           ///< with all that it has started
+  void kill();
+  /// Likewise, unless it has ended, and waits until it is gone: its name is free then.
+  void end(std::uint64_t wait_ms);                           ///< with all that it has started
   std::uint64_t input() const { return input_; }  ///< bytes that it was told since it began, by whoever
 
  private:
   explicit SessionCall(isolate::sys::Fd connection) : connection_(std::move(connection)) {}
   isolate::sys::Fd connection_;
+  bool ended_ = false;
   std::uint64_t input_ = 0;
   std::string last_words_;               // of stderr
 };

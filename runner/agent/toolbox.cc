@@ -3,24 +3,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <nlohmann/json.hpp>
+#include <cstdio>
 
 #include "runner/agent/assignment.h"
 #include "runner/agent/builtin.h"
 #include "runner/agent/mcp.h"
 #include "runner/agent/tool_host.h"
-#include "runner/supervise/client.h"
+#include "runner/agent/wire.h"
+#include "runner/snapshot/digest.h"
 
 namespace runner::agent {
 
-using json = nlohmann::json;
-
 namespace {
 
-constexpr std::uint64_t kSlice = 200;            // milliseconds between two looks at whether the job is to end
+constexpr std::uint64_t kServerEnd = 5000;       // milliseconds for a server that is killed to be gone
 constexpr std::uint64_t kFileDeadline = 60'000;  // of one file tool
-constexpr std::uint64_t kExecDeadline = 120'000; // of exec, when the model does not say
+
+}  // namespace
 
 ToolEnd error_end(const std::string& sentence) {
   ToolEnd end;
@@ -29,84 +28,10 @@ ToolEnd error_end(const std::string& sentence) {
   return end;
 }
 
-// What a stream printed, of which the beginning and the end are kept.
-class Kept {
- public:
-  void add(std::string_view bytes) {
-    total_ += bytes.size();
-    std::size_t room = std::min(kHead - head_.size(), bytes.size());
-    head_.append(bytes.substr(0, room));
-    tail_.append(bytes.substr(room));
-    if (tail_.size() > 2 * kTail) tail_.erase(0, tail_.size() - kTail);
-  }
-  std::uint64_t total() const { return total_; }
-  std::string text() const {
-    std::string tail = tail_.size() > kTail ? tail_.substr(tail_.size() - kTail) : tail_;
-    std::uint64_t lost = total_ - head_.size() - tail.size();
-    return lost ? fmt::format("{}\n[{} bytes are left out here]\n{}", head_, lost, tail) : head_ + tail;
-  }
-
- private:
-  static constexpr std::size_t kHead = 48 << 10, kTail = 16 << 10;
-  std::string head_, tail_;
-  std::uint64_t total_ = 0;
-};
-
-}  // namespace
-
-// Waits in slices, and gives what an earlier connection has missed before what comes now.
-class Toolbox::Wire : public Channel, public Transport {
- public:
-  Wire(const Context& context, SessionCall call) : context_(context), call_(std::move(call)) {}
-
-  /// Its stdout from this byte on, up to what the log has of it; what follows comes over the connection.
-  void catch_up(std::string missed, std::uint64_t from) {
-    backlog_ = std::move(missed);
-    output_ = from;
-    live_from_ = from + backlog_.size();
-  }
-
-  void send(std::string_view bytes) override {
-    if (before_send) before_send(call_.input(), bytes.size() + (lines ? 1 : 0));
-    if (lines) call_.send(std::string(bytes) + "\n");
-    else call_.send(bytes);
-  }
-
-  std::optional<std::string> receive(std::uint64_t wait_ms) override {
-    if (!backlog_.empty()) {
-      output_ += backlog_.size();
-      return std::exchange(backlog_, {});
-    }
-    for (;;) {
-      context_.check();
-      std::uint64_t slice = std::min(wait_ms, kSlice);
-      auto piece = call_.next_output(slice);
-      if (piece) {
-        std::uint64_t end = piece->offset + piece->bytes.size();
-        if (end > live_from_) {
-          if (piece->offset < live_from_) piece->bytes.erase(0, live_from_ - piece->offset);
-          output_ = end;
-          return std::move(piece->bytes);
-        }
-      } else if (wait_ms == slice) {
-        return std::nullopt;
-      }
-      if (!piece) wait_ms -= slice;
-    }
-  }
-
-  SessionCall& call() { return call_; }
-  std::uint64_t output() const { return output_; }
-
-  bool lines = true;
-  std::function<void(std::uint64_t input, std::size_t bytes)> before_send;
-
- private:
-  const Context& context_;
-  SessionCall call_;
-  std::string backlog_;
-  std::uint64_t output_ = 0, live_from_ = 0;
-};
+std::string intent_of(const Call& call) {
+  if (call.input_responses.empty()) return call.key;
+  return call.key + "+" + snapshot::sha256(call.request_state + "\n" + call.input_responses).substr(0, 12);
+}
 
 struct Toolbox::Server {
   std::string skill, name;  // of the skill, and of its call in the session
@@ -149,8 +74,13 @@ const std::vector<ToolDefinition>& Toolbox::definitions() {
   if (auto known = context_.store.find_tools(run_.id)) {
     offered = std::move(*known);
   } else {
+    // All are started before the first is spoken to: they take their time side by side.
     for (const auto& [skill, each] : expert_.skills)
-      if (std::holds_alternative<McpStdioSkill>(each.is)) offered[skill] = start_server(skill).client->list_tools().tools;
+      if (std::holds_alternative<McpStdioSkill>(each.is)) reach_server(skill);
+    for (auto& [skill, server] : servers_) {
+      greet(*server);
+      offered[skill] = server->client->list_tools().tools;
+    }
     context_.store.write_tools(run_.id, offered);
   }
   for (const auto& [skill, tools] : offered) add_tools(skill, std::get<McpStdioSkill>(expert_.skills.at(skill).is), tools);
@@ -186,16 +116,16 @@ const InteractiveTool* Toolbox::interactive(const std::string& tool) const {
   return asks ? &asks->tools.at(tool) : nullptr;
 }
 
-Toolbox::Server& Toolbox::start_server(const std::string& skill) {
+// One that runs already, or a new one, to which nothing was said yet.
+Toolbox::Server& Toolbox::reach_server(const std::string& skill) {
   const auto& is = std::get<McpStdioSkill>(expert_.skills.at(skill).is);
   auto server = std::make_unique<Server>();
   server->skill = skill;
   server->name = fmt::format("mcp-{}-{}", run_.id, skill);
-  std::string key = run_.id + "/" + skill;
   Service known;
   {
     std::lock_guard lock(context_.mutex);
-    known = context_.job.services[key];
+    known = context_.job.services[run_.id + "/" + skill];
   }
   if (!known.era.empty()) {
     if (auto call = SessionCall::attach(context_.hands.connect(session_), server->name)) {
@@ -221,22 +151,44 @@ Toolbox::Server& Toolbox::start_server(const std::string& skill) {
     wish.service = server->name;
     try {
       server->wire = std::make_unique<Wire>(context_, SessionCall::start(context_.hands.connect(session_), wish));
-      server->client = std::make_unique<McpClient>(*server->wire);
-      Began began = server->client->begin();
-      server->saved = {server->name, began.era == Era::Modern ? "modern" : "legacy", began.version, 0, 1};
-    } catch (const Cancelled&) {
-      throw;
-    } catch (const OutOfTime&) {
-      throw;
     } catch (const NoSession&) {
       throw;
     } catch (const std::exception& error) {
       throw McpError(fmt::format("start skill {} of expert {} ({}): {}", skill, expert_.name, is.command, error.what()));
     }
+    server->client = std::make_unique<McpClient>(*server->wire);
   }
   auto& slot = servers_[skill];
   slot = std::move(server);
   return *slot;
+}
+
+// The first words to a new one.
+void Toolbox::greet(Server& server) {
+  if (server.taken_up) return;
+  try {
+    Began began = server.client->begin();
+    server.saved = {server.name, began.era == Era::Modern ? "modern" : "legacy", began.version, 0, 1};
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const OutOfTime&) {
+    throw;
+  } catch (const std::exception& error) {
+    const auto& is = std::get<McpStdioSkill>(expert_.skills.at(server.skill).is);
+    throw McpError(fmt::format("start skill {} of expert {} ({}): {}", server.skill, expert_.name, is.command, error.what()));
+  }
+}
+
+Toolbox::Server& Toolbox::start_server(const std::string& skill) {
+  Server& server = reach_server(skill);
+  try {
+    greet(server);
+  } catch (const McpError&) {
+    server.wire->call().end(kServerEnd);
+    servers_.erase(skill);
+    throw;
+  }
+  return server;
 }
 
 ToolEnd Toolbox::use(const Call& call, bool begun) {
@@ -296,7 +248,7 @@ ToolEnd Toolbox::use_file(const Call& call, bool begun) {
   // One that remembers does no call twice; one that is new cannot know.
   if (begun && !files_->remembers && !read_only(call.wish.name))
     return error_end(fmt::format("{}: the sandbox ended while the call ran; what it did is not known", call.wish.name));
-  if (!begun) context_.journal.add('I', call.key, "file");
+  if (!begun) context_.journal.add('I', intent_of(call), "file");
   ToolEnd end;
   try {
     end.result = files_->host->call(call.key, call.wish.name, call.wish.arguments, kFileDeadline);
@@ -311,94 +263,6 @@ ToolEnd Toolbox::use_file(const Call& call, bool begun) {
   return end;
 }
 
-namespace {
-
-// For the model, and for the event: how a program ended.
-void read_exit(const std::string& data, const Kept& out, const Kept& err, ToolEnd& end) {
-  events::ProcessExited exited = supervise::parse_exited(data);
-  end.exit = exited.exit;
-  end.signal = exited.signal;
-  if (exited.result && *exited.result != "success" && *exited.result != "exit-code") end.verdict = exited.result, end.reason = exited.reason;
-  end.cpu_us = exited.cpu_us;
-  end.memory_peak = exited.memory_peak;
-  end.evidence = exited.evidence;
-  end.result.is_error = !(exited.exit && *exited.exit == 0) || end.verdict;
-  json told = json::object();
-  if (exited.exit) told["exit"] = *exited.exit;
-  if (exited.signal) told["signal"] = *exited.signal;
-  if (end.verdict) told["ended_by"] = *end.verdict;
-  if (end.reason) told["reason"] = *end.reason;
-  told["stdout"] = out.text();
-  told["stderr"] = err.text();
-  if (exited.left) told["left_running"] = *exited.left;
-  end.result.content.emplace_back(Text{told.dump(-1, ' ', false, json::error_handler_t::replace)});
-}
-
-// Where a program may begin: in the workspace, by whatever path.
-std::string working_directory(const std::string& asked) {
-  std::string path = asked.empty() || asked[0] != '/' ? "/workspace/" + asked : asked;
-  if (path != "/workspace" && !path.starts_with("/workspace/")) throw std::runtime_error(fmt::format("exec: cwd '{}' is not in the workspace", asked));
-  for (std::size_t at = 0; (at = path.find("..", at)) != std::string::npos; at += 2)
-    if (path[at - 1] == '/' && (at + 2 == path.size() || path[at + 2] == '/')) throw std::runtime_error(fmt::format("exec: cwd '{}' may not contain '..'", asked));
-  return path;
-}
-
-}  // namespace
-
-ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
-  std::optional<SessionCall> running;
-  Kept out, err;
-  std::uint64_t from[3] = {0, 0, 0};  // what the log has told already
-  if (begun) {
-    running = SessionCall::attach(context_.hands.connect(session_), call.key);
-    if (auto logged = find_in_log(context_.hands.open_log(session_), call.key)) {
-      out.add(logged->out);
-      err.add(logged->err);
-      from[1] = logged->out.size(), from[2] = logged->err.size();
-      ToolEnd end;
-      if (logged->exited) return read_exit(*logged->exited, out, err, end), end;
-      if (!running) return error_end("exec: the program was running when the sandbox ended; what it did is not known");
-    }
-  }
-  if (!running) {
-    json arguments = json::parse(call.wish.arguments);
-    supervise::CallWish wish;
-    wish.argv = arguments.at("argv").get<std::vector<std::string>>();
-    for (const std::string& word : wish.argv)
-      if (word.find('\0') != std::string::npos) throw std::runtime_error("exec: an argument has a NUL byte in it, behind which no program would see anything");
-    wish.cwd = working_directory(arguments.value("cwd", ""));
-    const json variables = arguments.value("env", json::object());  // items() does not keep it alive
-    for (const auto& [name, value] : variables.items()) {
-      if (is_reserved_variable(name)) throw std::runtime_error(fmt::format("exec: variable {} cannot be set", name));
-      wish.env.push_back(name + "=" + value.get<std::string>());
-    }
-    wish.wall_ms = arguments.value("timeout_ms", kExecDeadline);
-    wish.detached = true;
-    wish.service = call.key;
-    context_.journal.add('I', call.key, "exec");
-    running = SessionCall::start(context_.hands.connect(session_), wish);
-  }
-  try {
-    for (;;) {
-      context_.check();
-      auto piece = running->next(kSlice);
-      if (!piece) continue;
-      if (piece->stream == 0) {
-        ToolEnd end;
-        return read_exit(piece->bytes, out, err, end), end;
-      }
-      std::uint64_t known = from[piece->stream == 2 ? 2 : 1], skip = known > piece->offset ? known - piece->offset : 0;
-      if (skip < piece->bytes.size()) (piece->stream == 2 ? err : out).add(std::string_view(piece->bytes).substr(skip));
-    }
-  } catch (const Cancelled&) {
-    running->kill();
-    throw;
-  } catch (const OutOfTime&) {
-    running->kill();
-    throw;
-  }
-}
-
 ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
   McpClient& client = *server.client;
   std::uint64_t id = client.next_id();
@@ -406,7 +270,7 @@ ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
   if (begun && server.taken_up) {
     // "ID INPUT BYTES": what it was about to be told, and how much it had been told before.
     std::uint64_t before = 0, bytes = 0;
-    const std::string& rest = context_.results.at("I " + call.key);
+    const std::string& rest = context_.results.at("I " + intent_of(call));
     if (std::sscanf(rest.c_str(), "%lu %lu %lu", &id, &before, &bytes) == 3) {
       sent = server.wire->call().input() >= before + bytes;
       // Half a line can only be ended; it is none that the server understands.
@@ -422,17 +286,19 @@ ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
       client.adopt_call(id);
     } else {
       server.wire->before_send = [&](std::uint64_t input, std::size_t bytes) {
-        context_.journal.add('I', call.key, fmt::format("{} {} {}", id, input, bytes));
+        context_.journal.add('I', intent_of(call), fmt::format("{} {} {}", id, input, bytes));
         server.wire->before_send = nullptr;
       };
       McpCall wish{id, call.wish.name, call.wish.arguments, {}, {}, {}};
       wish.request_state = call.request_state;
       wish.input_responses = call.input_responses;
       client.send_call(wish);
+      server.wire->before_send = nullptr;  // one whose arguments make no line is not sent
     }
     outcome = client.await(id);
   } catch (const ServerGone& gone) {
     std::string why = gone.what();
+    server.wire->call().end(kServerEnd);
     {
       std::lock_guard lock(context_.mutex);
       context_.job.services.erase(run_.id + "/" + server.skill);

@@ -27,6 +27,11 @@ struct ToolEnd {
   std::optional<events::Evidence> evidence;
 };
 
+/// An error result of one sentence.
+ToolEnd error_end(const std::string& sentence);
+/// The name of an attempt of a call in the journal: one that is sent again, with what a person has told its server, is another.
+std::string intent_of(const Call& call);
+
 class Toolbox {
  public:
   /// Starts nothing yet. `session` is where this run works.
@@ -48,12 +53,13 @@ class Toolbox {
 
  private:
   struct Server;
-  class Wire;
 
   void reach_files();
   ToolEnd use_file(const Call& call, bool begun);
   ToolEnd use_exec(const Call& call, bool begun);
   ToolEnd use_server(Server& server, const Call& call, bool begun);
+  Server& reach_server(const std::string& skill);
+  void greet(Server& server);
   Server& start_server(const std::string& skill);
   void add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools);
 

@@ -131,6 +131,9 @@ class Keeper {
         for (const char* name : {"", "/checkpoints", "/blobs", "/exchanges", "/tools"})
           check(::chown((folder_ + name).c_str(), grant.id, grant.id), "give {} to the job's user", folder_ + name);
     }
+    // The session and its helpers are started with what is left.
+    for (const std::string& name : needs.environment) ::unsetenv(name.c_str());
+    if (!needs.key_env.empty()) ::unsetenv(needs.key_env.c_str());
     send_text(socket_.get(), agent::encode(grant));
     if (!order_.cancel) begin_session();
   }
