@@ -19,6 +19,8 @@
 
 namespace runner::agent {
 
+struct Recording;
+
 /// SIGTERM, SIGINT or `job cancel`: thrown out of whatever waits.
 struct Cancelled : std::runtime_error {
   Cancelled() : std::runtime_error("the job was cancelled") {}
@@ -55,7 +57,7 @@ struct Context {
   std::uint64_t wall_before = 0;  // milliseconds before `began`
   bool deltas = false;            // text.delta events
   bool interactive_delegates = true;
-  bool recorded_tools = false;    // a replay that runs no tool
+  const Recording* recorded_tools = nullptr;  // of a replay that runs no tool: what they came to
   const std::atomic<int>* signal = nullptr;  // one that cancels; 0 while there was none
 
   /// For all that waits, a few times a second.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runner/agent/loop.h"
+#include "runner/agent/replay.h"
 #include "runner/agent/schema.h"
 #include "runner/agent/text.h"
 
@@ -113,6 +114,16 @@ void Loop::ask_person(Call& call, const std::string& kind) {
   call.state = CallState::AwaitingCaller;
   std::string arguments = kind == "mcp" ? call.input_requests : call.wish.arguments;
   context_.ledger.event(events::InputRequired{run_.id, call.key, kind, call.wish.name, {context_.store.payload(as_utf8(arguments))}, "untrusted"});
+  if (!context_.recorded_tools) return;
+  // A replay knows the answer.
+  std::optional<ToolEnd> ended = recorded_end(*context_.recorded_tools, call.key);
+  if (!ended) throw std::runtime_error(fmt::format("replay: nobody has answered call {} in the recording", call.key));
+  if (kind == "approval" && !ended->result.is_error) {
+    call.approved = true;
+    call.state = CallState::Queued;
+    return run_tool(call);
+  }
+  finish_call(call, std::move(ended->result), {});
 }
 
 void Loop::run_tool(Call& call) {
@@ -122,7 +133,10 @@ void Loop::run_tool(Call& call) {
     context_.ledger.event(events::ToolCallStarted{call.key, call.wish.name, {}, {}, {}, run_.id, run_.step + 1,
                                                   events::JsonText{context_.store.payload(as_utf8(call.wish.arguments))}, "untrusted"});
   auto began = std::chrono::steady_clock::now();
-  ToolEnd ended = tools_->use(call, begun);
+  ToolEnd ended;
+  if (!context_.recorded_tools) ended = tools_->use(call, begun);
+  else if (auto then = recorded_end(*context_.recorded_tools, call.key)) ended = std::move(*then);
+  else throw std::runtime_error(fmt::format("replay: call {} of tool {} was not made in the recording", call.key, call.wish.name));
   if (ended.input) {
     call.request_state = ended.input->request_state;
     call.input_requests = ended.input->input_requests;

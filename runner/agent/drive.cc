@@ -125,7 +125,7 @@ class Drive {
       if (line.kind == 'G') context.recorded[line.key] = std::stoull(line.rest);
       else context.results[std::string(1, line.kind) + " " + line.key] = line.rest;
     }
-    if (given_.recorded_tools) context.results.insert(given_.recording->results.begin(), given_.recording->results.end());
+    if (given_.recorded_tools) context.recorded_tools = &*given_.recording;
     Run& root = job.runs["r1"];
     if (root.id.empty()) root.id = "r1", root.expert = given_.expert, root.query = given_.query;
     std::string result, reason;
@@ -205,7 +205,8 @@ class Drive {
     events::JobPaused paused{given_.job, waiting_, {}, {}, 0};
     try {
       paused.snapshot = hands_.suspend(given_.session);
-      if (paused.snapshot->empty()) paused.snapshot.reset();  // nothing had been started
+      for (const auto& [id, run] : store_.load(given_.job).runs)
+        if (run.result.empty() && !run.session.empty()) hands_.suspend(run.session);
     } catch (const std::exception& error) {
       paused.unsuspended = error.what();
       hands_.end(given_.session);
@@ -276,6 +277,7 @@ std::map<std::string, Answer> read_answers(const std::string& text) {
 int drive(const ExpertFile& file, Assignment assignment, const std::string& folder, Hands& hands, const std::string& traceparent) {
   struct sigaction action{};
   action.sa_handler = take_signal;
+  action.sa_flags = SA_RESTART;  // what waits looks at the eventfd, or a few times a second
   interrupt = isolate::sys::check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd");
   for (int number : {SIGTERM, SIGINT, SIGHUP, SIGALRM}) ::sigaction(number, &action, nullptr);
   action.sa_handler = SIG_IGN;

@@ -7,6 +7,7 @@
 
 #include "isolate/sys/file.h"
 #include "runner/agent/store.h"
+#include "runner/events/reader.h"
 
 namespace runner::agent {
 
@@ -70,8 +71,32 @@ Recording load_recording(const std::string& folder) {
   }
   Journal journal(store.file("journal"));
   for (const JournalLine& line : journal.before())
-    if (line.kind == 'R') recording.results["R " + line.key] = line.rest;
+    if (line.kind == 'R') recording.results[line.key] = line.rest;
+  events::LogReader(store.file("events.ndjson")).read([&](std::string_view lines) {
+    for (std::size_t at = 0, end; (end = lines.find('\n', at)) != std::string_view::npos; at = end + 1) {
+      std::string_view line = lines.substr(at, end - at);
+      if (line.find(R"("type":"tool.call.finished")") == std::string_view::npos) continue;
+      json event = json::parse(line);
+      recording.told[event.at("data").at("call").get<std::string>()] = event.at("data").dump();
+    }
+  });
   return recording;
+}
+
+std::optional<ToolEnd> recorded_end(const Recording& recording, const std::string& call) {
+  auto result = recording.results.find(call);
+  auto told = recording.told.find(call);
+  if (result == recording.results.end() || told == recording.told.end()) return std::nullopt;
+  ToolEnd end;
+  end.result = decode_result(result->second);
+  json data = json::parse(told->second);
+  auto read = [&](const char* name, auto& to) {
+    if (data.contains(name)) to = data.at(name).get<typename std::decay_t<decltype(to)>::value_type>();
+  };
+  read("exit", end.exit), read("signal", end.signal), read("result", end.verdict), read("reason", end.reason);
+  read("cpu_us", end.cpu_us), read("memory_peak", end.memory_peak);
+  if (data.contains("evidence")) end.evidence = events::Evidence{data.at("evidence").at("source"), data.at("evidence").at("counter")};
+  return end;
 }
 
 std::unique_ptr<Provider> replay_provider(const Recording& recording, const Run& run) { return std::make_unique<ReplayProvider>(recording, run); }

@@ -3,10 +3,12 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "runner/agent/provider.h"
 #include "runner/agent/state.h"
+#include "runner/agent/tool_end.h"
 
 namespace runner::agent {
 
@@ -19,8 +21,12 @@ struct Recorded {
 
 struct Recording {
   std::map<std::string, Recorded> generations;   // "RUN/N"
-  std::map<std::string, std::string> results;    // "R KEY": of tools, as the journal has them
+  std::map<std::string, std::string> results;    // of tools, by key of the call, as the journal has them
+  std::map<std::string, std::string> told;       // and the data of tool.call.finished
 };
+
+/// What a call came to then; empty for one that was not made.
+std::optional<ToolEnd> recorded_end(const Recording& recording, const std::string& call);
 
 /// Of a job's folder. Throws when there is none, or a part of it is missing.
 Recording load_recording(const std::string& folder);

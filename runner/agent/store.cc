@@ -97,6 +97,7 @@ Job Store::load(const std::string& id, const std::string& last) const {
 std::string Store::payload(std::string_view text) const {
   if (text.size() <= kLongest) return nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   std::string digest = snapshot::sha256(text), path = file("blobs/" + digest);
+  std::lock_guard lock(blobs_);
   if (::access(path.c_str(), F_OK) == -1) {
     Aside blob(path, text);
     blob.finish();

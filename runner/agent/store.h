@@ -54,6 +54,7 @@ class Store {
 
  private:
   std::string path_;
+  mutable std::mutex blobs_;  // of two that are the same one is written
 };
 
 /// What was done behind the last checkpoint: kind, key and rest of each line. A torn last line is none.

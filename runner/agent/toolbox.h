@@ -8,24 +8,12 @@
 #include <vector>
 
 #include "runner/agent/context.h"
-#include "runner/agent/mcp_results.h"
 #include "runner/agent/session_call.h"
-#include "runner/events/types.h"
+#include "runner/agent/tool_end.h"
 
 namespace runner::agent {
 
 enum class ToolKind { Unknown, File, Exec, Todo, Complete, Mcp, Interactive, Delegate };
-
-/// How a tool's call came out, with what the event says of it beside.
-struct ToolEnd {
-  ToolResult result;                   // without the id of the model's call
-  std::optional<InputRequired> input;  // of an MCP server that wants to know something first
-  std::optional<int> exit, signal;
-  std::optional<std::string> verdict;  // a word of events::Result, and a sentence
-  std::optional<std::string> reason;
-  std::optional<std::uint64_t> cpu_us, memory_peak;
-  std::optional<events::Evidence> evidence;
-};
 
 /// An error result of one sentence.
 ToolEnd error_end(const std::string& sentence);

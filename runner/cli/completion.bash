@@ -28,7 +28,7 @@ _runner() {
           COMPREPLY=($(compgen -W "$(runner snapshot ls -q 2>/dev/null)" -- "$word"))
         fi ;;
       job)
-        if ((COMP_CWORD == i + 1)); then COMPREPLY=($(compgen -W "run continue list show events cancel rm" -- "$word"))
+        if ((COMP_CWORD == i + 1)); then COMPREPLY=($(compgen -W "run continue replay list show events cancel rm" -- "$word"))
         elif [[ ${COMP_WORDS[i + 1]} == run ]]; then COMPREPLY=($(compgen -f -- "$word"))
         else COMPREPLY=($(compgen -W "$(runner job list -q 2>/dev/null)" -- "$word")); fi ;;
       volume) COMPREPLY=($(compgen -W "ls inspect create rm prune $(runner volume ls -q 2>/dev/null)" -- "$word")) ;;

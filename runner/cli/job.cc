@@ -32,6 +32,7 @@ constexpr int kJobUsage = 2;  // agent-loop.md §3: a mistake in the command lin
 constexpr JobVerb kVerbs[] = {
     {"run", job_run, "EXPERT [QUERY]: run an expert to its end, or to a question"},
     {"continue", job_continue, "JOB [--answers FILE]: go on with a job that is paused, or whose process died"},
+    {"replay", job_replay, "JOB [--tools run]: do it again from its record, and compare"},
     {"list", job_list, "list jobs: a table on a terminal, else JSON lines"},
     {"show", job_show, "JOB: what is known of it, as JSON"},
     {"events", job_events, "JOB: its events; --verify proves that none is missing"},

@@ -36,6 +36,7 @@ int keep_job(Context& context, agent::Order order, JobRecord record);
 
 int job_run(Context& context);
 int job_continue(Context& context);
+int job_replay(Context& context);
 int job_list(Context& context);
 int job_show(Context& context);
 int job_events(Context& context);

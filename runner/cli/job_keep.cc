@@ -20,6 +20,7 @@
 #include "runner/cli/inside.h"
 #include "runner/cli/job.h"
 #include "runner/cli/sessions.h"
+#include "runner/snapshot/store.h"
 
 namespace runner::cli {
 
@@ -73,7 +74,7 @@ struct NoSession : std::runtime_error {
 class Keeper {
  public:
   Keeper(Context& context, agent::Order order, JobRecord record)
-      : context_(context), order_(std::move(order)), record_(std::move(record)), folder_(jobs_folder(context) + "/" + record_.id), signals_(ending_signals()) {}
+      : context_(context), order_(std::move(order)), record_(std::move(record)), folder_(order_.folder), signals_(ending_signals()) {}
 
   int run() {
     auto [ours, theirs] = socket_pair();
@@ -135,7 +136,7 @@ class Keeper {
     for (const std::string& name : needs.environment) ::unsetenv(name.c_str());
     if (!needs.key_env.empty()) ::unsetenv(needs.key_env.c_str());
     send_text(socket_.get(), agent::encode(grant));
-    if (!order_.cancel) begin_session();
+    if (!order_.cancel && !order_.recorded_tools) begin_session();
   }
 
   // Alongside, while the loop gets ready: with what it needs most of the time it waits for the kernel.
@@ -204,6 +205,7 @@ class Keeper {
       if (id == record_.session) await_session();
       // One that has died: its files are the workspace's, and the rest begins anew.
       if (id == record_.session && !lives(id)) begin_session(), await_session();
+      if (id != record_.session && !session::find_suspended(context_.directories(), id).empty()) run_self({"wake", id});
       try {
         return connect_to(context_.entry(id).file("control.sock"), SOCK_SEQPACKET);
       } catch (const SystemError& error) {
@@ -234,17 +236,13 @@ class Keeper {
     await_session();
     run_self({"snapshot", "create", "--leave-running", "--name", snapshot, from});
     run_self({"restore", "-d", "--output", "raw", "--from", snapshot, to});
-    origins_.push_back(snapshot);
   }
 
   void end_session_of(const std::string& id) {
     if (id == record_.session && starting_.pid()) starting_.wait();
     if (session::Entry::find(context_.directories(), id)) run_self({"rm", "-f", id});
-    std::string origin = id + ".origin";
-    if (auto at = std::find(origins_.begin(), origins_.end(), origin); at != origins_.end()) {
-      run_self({"snapshot", "rm", origin});
-      origins_.erase(at);
-    }
+    snapshot::Store store(context_.directories());
+    if (std::string origin = id + ".origin"; store.find(origin)) store.remove(origin);
   }
 
   void answer(const std::string& request) {
@@ -308,10 +306,10 @@ class Keeper {
 
   // Whether the job has said its last word: a loop that was killed has not.
   bool ended_on_disk() const {
-    auto head = find_file(folder_ + "/HEAD");
-    if (!head) return true;
     auto log = find_file(folder_ + "/events.ndjson", 1u << 30);
-    return log && log->rfind(R"("type":"job.ended")") != std::string::npos;
+    if (!log) return true;
+    std::size_t end = log->rfind('\n', log->size() < 2 ? 0 : log->size() - 2);
+    return log->find(R"("type":"job.ended")", end == std::string::npos ? 0 : end) != std::string::npos;
   }
 
   void end_all() {
@@ -332,7 +330,6 @@ class Keeper {
   Fd signals_, socket_, starting_said_;
   Child agent_, starting_;
   std::vector<Child> models_;
-  std::vector<std::string> origins_;
 };
 
 }  // namespace

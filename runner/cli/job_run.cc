@@ -5,11 +5,14 @@
 #include <unistd.h>
 
 #include <climits>
+#include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/agent/store.h"
 #include "runner/cli/job.h"
+#include "runner/events/mask.h"
 #include "runner/events/trace.h"
 #include "runner/session/time.h"
 
@@ -50,8 +53,8 @@ agent::Order order_of(const JobRecord& record, const std::string& folder) {
   return order;
 }
 
-std::string make_folder(Context& context, const std::string& id) {
-  std::string jobs = jobs_folder(context), folder = jobs + "/" + id;
+std::string make_folder(const std::string& jobs, const std::string& id) {
+  std::string folder = jobs + "/" + id;
   make_dirs(jobs, 0711);
   if (::mkdir(folder.c_str(), 0700) == -1) {
     if (errno == EEXIST) throw UsageError(fmt::format("job: there is a job {} already", id));
@@ -101,7 +104,7 @@ int job_run(Context& context) {
   record.interactive_delegates = !no_questions;
   for (const std::string& volume : volumes) record.session_flags.insert(record.session_flags.end(), {"-v", volume});
   if (session::Entry::find(context.directories(), record.session)) throw UsageError(fmt::format("job run: there is a session {} already", record.session));
-  std::string folder = make_folder(context, record.id);
+  std::string folder = make_folder(jobs_folder(context), record.id);
   Fd lock = hold_job(folder, record.id);
   agent::Order order = order_of(record, folder);
   order.begins = true;
@@ -132,6 +135,61 @@ int job_continue(Context& context) {
   if (!answers.empty()) order.answers = read_stdin_or_file(answers);
   if (!drift) order.expert_sha256 = record.expert_sha256;
   return keep_job(context, std::move(order), std::move(record));
+}
+
+namespace {
+
+// Under the one mask, as agent-loop.md §5.5 has it. Empty: they are the same.
+std::string first_difference(const std::string& was_path, const std::string& is_path) {
+  std::istringstream was(events::mask_stream(read_file(was_path, 1u << 30))), is(events::mask_stream(read_file(is_path, 1u << 30)));
+  for (std::size_t number = 1;; ++number) {
+    std::string before, after;
+    bool first = static_cast<bool>(std::getline(was, before)), second = static_cast<bool>(std::getline(is, after));
+    if (!first && !second) return "";
+    if (!first) return fmt::format("event {} is one more than there were", number);
+    if (!second) return fmt::format("event {} is missing", number);
+    nlohmann::json then = nlohmann::json::parse(before), now = nlohmann::json::parse(after);
+    // `prev` follows from what differs before it; how much memory a program took is no part of what it did.
+    for (nlohmann::json* event : {&then, &now}) {
+      event->erase("prev");
+      event->at("data").erase("memory_peak");
+    }
+    nlohmann::json patch = nlohmann::json::diff(then, now);
+    if (patch.empty()) continue;
+    return fmt::format("event {} differs at {}", number, patch.at(0).at("path").get<std::string>());
+  }
+}
+
+}  // namespace
+
+int job_replay(Context& context) {
+  std::string tools = "recorded", workspace;
+  Options options("job replay", "Do a job again with the recorded answers of its model: runner job replay JOB. Status 0: the same events under the mask.");
+  options.value("--tools", tools, "recorded: their results too, so nothing runs; run: they are used again");
+  options.value("-w,--workspace", workspace, "with --tools run: the folder that they work in; else an empty one");
+  std::string id = one_argument(context.parse(options), "job replay", "JOB");
+  if (tools != "recorded" && tools != "run") throw UsageError(fmt::format("job replay: --tools is recorded or run, not '{}'", tools));
+  std::string original = job_folder(context, id);
+  JobRecord record = read_job(context, id);
+  agent::Order order = order_of(record, "");
+  record.id = record.session = fresh_job();
+  record.workspace = absolute(workspace);
+  order.folder = make_folder(context.directories().data + "/replays", record.id);
+  order.session = record.session;
+  order.replay = original;
+  order.expert_sha256 = record.expert_sha256;
+  order.recorded_tools = tools == "recorded";
+  order.begins = true;
+  order.workspace = read_job(context, id).workspace;  // its AGENTS.md is a part of what the model was told
+  for (const std::string& name : list_dir(original + "/tools")) replace_file(order.folder + "/tools/" + name, read_file(original + "/tools/" + name), 0644);
+  std::string replayed = order.folder;
+  int code = keep_job(context, order, record);
+  std::string difference = ::access((replayed + "/events.ndjson").c_str(), F_OK) == 0 ? first_difference(original + "/events.ndjson", replayed + "/events.ndjson") : "nothing was done";
+  bool paused = read_file(original + "/events.ndjson", 1u << 30).find(R"("type":"job.paused")") != std::string::npos;
+  remove_tree(replayed);
+  if (!difference.empty() && paused && code == 0) difference = "";  // it was taken up again in between, which a replay is not
+  if (difference.empty()) return code;
+  throw std::runtime_error(fmt::format("the replay of job {} is not what was recorded: {}", id, difference));
 }
 
 }  // namespace runner::cli
