@@ -182,10 +182,18 @@ void Call::reaped(const Exit& exit) {
   for (Stream& stream : streams_) stream.left = waiting_in(descriptor(stream));
 }
 
+// What is neither acknowledged nor, of a replay that waits for room in the socket, sent again must not be overwritten.
+std::uint64_t Call::kept_from(const Stream& stream) const {
+  std::uint64_t from = stream.acknowledged;
+  for (const Again& job : again_)
+    if (job.stream == stream.number && job.next < job.until) from = std::min(from, job.next);
+  return from;
+}
+
 bool Call::wants(const Stream& stream) const {
   if (stream.ended || descriptor(stream) < 0) return false;
   if (stream.number == kChannelStream && owing_) return false;  // it is read once the others have been
-  return stream.ring.end() - stream.acknowledged < stream.ring.capacity();
+  return stream.ring.end() - kept_from(stream) < stream.ring.capacity();
 }
 
 void Call::wait_for(std::vector<pollfd>& list) const {
@@ -218,7 +226,7 @@ void Call::hear_link() {
 
 // Also when it has ended: its children may still write, into a pipe that nobody else empties.
 void Call::read(Stream& stream) {
-  auto [to, room] = stream.ring.room(stream.acknowledged);
+  auto [to, room] = stream.ring.room(kept_from(stream));
   if (room == 0) return;
   ssize_t got = ::read(descriptor(stream), to, room);
   // Fewer than were owed: a pipe can be opened again by those who have it, and read.

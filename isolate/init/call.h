@@ -61,6 +61,7 @@ class Call {
   };
 
   int descriptor(const Stream& stream) const { return stream.own ? stream.own.get() : master_.get(); }
+  std::uint64_t kept_from(const Stream& stream) const;
   bool wants(const Stream& stream) const;
   void read(Stream& stream);
   void read_in_order(Stream& stream);

@@ -51,7 +51,6 @@ struct Context {
   std::map<std::string, Answer> answers;           // by key of the call
   std::map<std::string, std::string> results;      // by key of the call: of the journal, behind the last checkpoint
   std::map<std::string, std::uint64_t> recorded;   // "RUN/N": the exchange of its generation N, likewise
-  std::map<std::string, bool> begun;               // by key of the call: the journal says that it was about to be made
   std::function<std::unique_ptr<Provider>(const Run&)> make_provider;
   std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
   std::uint64_t wall_before = 0;  // milliseconds before `began`
