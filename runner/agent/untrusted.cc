@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runner/agent/text.h"
+
 namespace runner::agent {
 
 namespace {
@@ -75,14 +77,8 @@ std::string cleaned(std::string_view bytes, std::size_t most) {
   return bytes.size() > most ? text + "..." : text;
 }
 
-std::size_t whole_characters(std::string_view utf8, std::size_t most) {
-  if (utf8.size() <= most) return utf8.size();
-  while (most > 0 && (static_cast<unsigned char>(utf8[most]) & 0xc0) == 0x80) --most;
-  return most;
-}
-
 void add_cut(std::string& to, std::string_view part, std::size_t& left) {
-  std::size_t fits = whole_characters(part, left);
+  std::size_t fits = cut(part, left).size();
   to += part.substr(0, fits);
   left -= fits;
   if (fits == part.size()) return;

@@ -20,9 +20,6 @@ void mend_surrogates(std::string& json);
 /// The first bytes in one line of printable ASCII, for a log.
 std::string cleaned(std::string_view bytes, std::size_t most = 200);
 
-/// How many of the first `most` bytes are whole characters.
-std::size_t whole_characters(std::string_view utf8, std::size_t most);
-
 /// Adds a part of a text as far as `left` bytes go; what is left out is said in the text.
 void add_cut(std::string& to, std::string_view part, std::size_t& left);
 
