@@ -20,7 +20,7 @@ inline constexpr int kHands = 3;
 inline constexpr const char* kToolsInside = "/.runner/tools";
 
 struct Order {
-  std::string job, folder, expert, query, session, started, created, version, from, traceparent;
+  std::string job, folder, expert, query, session, started, version, traceparent;
   std::string expert_file;       // empty: looked for from `directory` on
   std::string directory;         // the caller's
   std::string workspace;         // its AGENTS.md is read

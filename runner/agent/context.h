@@ -2,13 +2,11 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 
 #include "runner/agent/expert.h"
@@ -16,19 +14,20 @@
 #include "runner/agent/provider.h"
 #include "runner/agent/state.h"
 #include "runner/agent/store.h"
+#include "runner/supervise/calls.h"
 
 namespace runner::agent {
 
 struct Recording;
 
 /// SIGTERM, SIGINT or `job cancel`: thrown out of whatever waits.
-struct Cancelled : std::runtime_error {
-  Cancelled() : std::runtime_error("the job was cancelled") {}
+struct Cancelled : EndsJob {
+  Cancelled() : EndsJob("the job was cancelled") {}
 };
 
 /// [limits] wall: likewise.
-struct OutOfTime : std::runtime_error {
-  OutOfTime() : std::runtime_error("the job's wall time is over") {}
+struct OutOfTime : EndsJob {
+  OutOfTime() : EndsJob("the job's wall time is over") {}
 };
 
 /// What a person said to a question.
@@ -52,7 +51,7 @@ struct Context {
   std::map<std::string, std::string> results;      // by key of the call: of the journal, behind the last checkpoint
   std::map<std::string, std::uint64_t> recorded;   // "RUN/N": the exchange of its generation N, likewise
   std::function<std::unique_ptr<Provider>(const Run&)> make_provider;
-  std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
+  supervise::Clock::time_point began = supervise::Clock::now();
   std::uint64_t wall_before = 0;  // milliseconds before `began`
   bool deltas = false;            // text.delta events
   bool interactive_delegates = true;
@@ -65,7 +64,7 @@ struct Context {
     if (wall_left() == std::optional<std::uint64_t>(0)) throw OutOfTime();
   }
   std::uint64_t wall_ms() const {
-    return wall_before + static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count());
+    return wall_before + supervise::milliseconds_since(began);
   }
   /// Milliseconds until the job's time is over; empty: it has no limit.
   std::optional<std::uint64_t> wall_left() const {
@@ -74,5 +73,8 @@ struct Context {
     return gone < file.limits.wall ? file.limits.wall - gone : 0;
   }
 };
+
+/// As events tell it.
+inline events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
 
 }  // namespace runner::agent

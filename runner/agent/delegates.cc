@@ -74,22 +74,18 @@ void Loop::delegate(const std::vector<Call*>& calls) {
     context_.ledger.event(events::DelegateStarted{run_.id, work.call->key, work.child->id, work.child->expert, {context_.store.payload(work.child->query)}, session, "untrusted"});
   }
   auto run = [this](Work& work) {
-    auto began = std::chrono::steady_clock::now();
+    auto began = supervise::Clock::now();
     try {
       if (!work.child->result.empty()) return;  // it had ended before
       if (!work.child->session.empty() && work.child->step == 0 && work.child->generations == 0)
         context_.hands.fork(context_.session, work.child->session);
       work.end = Loop(context_, *work.child).go();
-    } catch (const Cancelled&) {
-      work.error = std::current_exception();
-    } catch (const OutOfTime&) {
-      work.error = std::current_exception();
-    } catch (const NoSession&) {
+    } catch (const EndsJob&) {
       work.error = std::current_exception();
     } catch (const std::exception& error) {
       work.trouble = error.what();
     }
-    work.ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count());
+    work.ms = supervise::milliseconds_since(began);
   };
   std::size_t most = std::max<std::size_t>(1, expert_.max_parallel);
   for (std::size_t first = 0; first < works.size(); first += most) {

@@ -132,7 +132,7 @@ void Loop::run_tool(Call& call) {
   if (!begun && call.input_responses.empty())
     context_.ledger.event(events::ToolCallStarted{call.key, call.wish.name, {}, {}, {}, run_.id, run_.step + 1,
                                                   events::JsonText{context_.store.payload(as_utf8(call.wish.arguments))}, "untrusted"});
-  auto began = std::chrono::steady_clock::now();
+  auto began = supervise::Clock::now();
   ToolEnd ended;
   if (!context_.recorded_tools) ended = tools_->use(call, begun);
   else if (auto then = recorded_end(*context_.recorded_tools, call.key)) ended = std::move(*then);
@@ -143,7 +143,7 @@ void Loop::run_tool(Call& call) {
     return ask_person(call, "mcp");
   }
   events::ToolCallFinished told;
-  told.ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count());
+  told.ms = supervise::milliseconds_since(began);
   told.exit = ended.exit, told.signal = ended.signal, told.result = ended.verdict, told.reason = ended.reason;
   told.cpu_us = ended.cpu_us, told.memory_peak = ended.memory_peak, told.evidence = ended.evidence;
   ended.result.id = call.wish.id;

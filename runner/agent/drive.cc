@@ -32,26 +32,24 @@ void take_signal(int number) {
   (void)!::write(interrupt, &one, sizeof one);
 }
 
-events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
-
-std::map<std::string, const Call*> open_questions(const Job& job) {
-  std::map<std::string, const Call*> open;
+// What a person may answer: the kind of each question, by key of its call.
+std::map<std::string, std::string> open_questions(const Job& job) {
+  std::map<std::string, std::string> open;
   for (const auto& [id, run] : job.runs)
     if (run.turn && run.result.empty())
       for (const Call& call : run.turn->calls)
-        if (call.state == CallState::AwaitingCaller) open[call.key] = &call;
+        if (call.state == CallState::AwaitingCaller) open[call.key] = call.kind;
   return open;
 }
 
 // Against what is asked: agent-loop.md §4.1.
-void check_answers(const Job& job, const std::map<std::string, Answer>& answers) {
-  std::map<std::string, const Call*> open = open_questions(job);
+void check_answers(const std::map<std::string, std::string>& open, const std::map<std::string, Answer>& answers) {
   std::string names;
-  for (const auto& [key, call] : open) names += (names.empty() ? "" : ", ") + key;
+  for (const auto& [key, kind] : open) names += (names.empty() ? "" : ", ") + key;
   for (const auto& [key, answer] : answers) {
-    auto call = open.find(key);
-    if (call == open.end()) throw std::runtime_error(fmt::format("an answer names call {}, which asks nothing; open are: {}", key, names.empty() ? "none" : names));
-    if (answer.content.starts_with("{") && call->second->kind != "mcp")
+    auto question = open.find(key);
+    if (question == open.end()) throw std::runtime_error(fmt::format("an answer names call {}, which asks nothing; open are: {}", key, names.empty() ? "none" : names));
+    if (answer.content.starts_with("{") && question->second != "mcp")
       throw std::runtime_error(fmt::format("the content of the answer to call {} must be an array: an object answers what an MCP server asks", key));
   }
 }
@@ -64,8 +62,7 @@ class Drive {
 
   int run() {
     if (given_.begins)
-      ledger_.event(events::JobStarted{given_.job, given_.expert, {store_.payload(given_.query)}, file_.provider.name, model(), given_.expert_sha256, given_.runner_version,
-                                       given_.from.empty() ? std::nullopt : std::optional(given_.from)});
+      ledger_.event(events::JobStarted{given_.job, given_.expert, {store_.payload(given_.query)}, file_.provider.name, model(), given_.expert_sha256, given_.runner_version});
     for (;;) {
       if (std::optional<int> code = pass()) return *code;
       if (!answers_from_stdin() && !signalled) return pause();
@@ -105,7 +102,8 @@ class Drive {
   // From what is on the disk to the end or to a question. Empty: it waits.
   std::optional<int> pass() {
     Job job = store_.load(given_.job);
-    check_answers(job, given_.answers);
+    check_answers(open_questions(job), given_.answers);
+    forks_.clear();
     Journal journal(store_.file("journal"));
     Context context{file_, store_, journal, ledger_, hands_, job};
     context.signal = &signalled;
@@ -132,7 +130,9 @@ class Drive {
     try {
       if (root.result.empty() && Loop(context, root).go() == Loop::End::Waiting) {
         ledger_.drain();
-        waiting_ = open_questions(job).size();
+        questions_ = open_questions(job);
+        for (const auto& [id, run] : job.runs)
+          if (run.result.empty() && !run.session.empty()) forks_.push_back(run.session);
         return std::nullopt;
       }
       result = root.result;
@@ -168,14 +168,14 @@ class Drive {
       if (line->empty()) continue;
       try {
         std::map<std::string, Answer> more = read_answers(*line);
-        check_answers(store_.load(given_.job), more);
+        check_answers(questions_, more);
         for (auto& [key, answer] : more)
           if (!given_.answers.emplace(key, std::move(answer)).second) throw std::runtime_error(fmt::format("call {} was answered already", key));
       } catch (const std::exception& error) {
         fmt::print(stderr, "runner: an answer on stdin was not taken: {}\n", error.what());
         continue;
       }
-      if (given_.answers.size() >= waiting_) return true;
+      if (given_.answers.size() >= questions_.size()) return true;
     }
     return !given_.answers.empty();
   }
@@ -201,17 +201,16 @@ class Drive {
   }
 
   int pause() {
-    auto began = std::chrono::steady_clock::now();
-    events::JobPaused paused{given_.job, waiting_, {}, {}, 0};
+    auto began = supervise::Clock::now();
+    events::JobPaused paused{given_.job, questions_.size(), {}, {}, 0};
     try {
       paused.snapshot = hands_.suspend(given_.session);
-      for (const auto& [id, run] : store_.load(given_.job).runs)
-        if (run.result.empty() && !run.session.empty()) hands_.suspend(run.session);
+      for (const std::string& fork : forks_) hands_.suspend(fork);
     } catch (const std::exception& error) {
       paused.unsuspended = error.what();
       hands_.end(given_.session);
     }
-    paused.ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count());
+    paused.ms = supervise::milliseconds_since(began);
     ledger_.event(paused);
     ledger_.drain();
     return kPaused;
@@ -222,7 +221,9 @@ class Drive {
   Store store_;
   Hands& hands_;
   Ledger ledger_;
-  std::size_t waiting_ = 0;  // questions that are open
+  // While it waits:
+  std::map<std::string, std::string> questions_;
+  std::vector<std::string> forks_;  // sessions of delegates
   std::string typed_;
 };
 

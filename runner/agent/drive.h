@@ -19,7 +19,6 @@ struct Assignment {
   bool begins = false;            // else it goes on
   bool answers_on_stdin = false, cancel = false;
   bool deltas = false, recorded_tools = false, interactive_delegates = true;
-  std::string from;               // of a fork or a resumed one: JOB/SEQ
   std::map<std::string, Answer> answers;
   std::map<std::string, std::string> environment;
   Script script;

@@ -13,13 +13,8 @@ namespace runner::agent {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-std::uint64_t milliseconds(Clock::time_point since) {
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count());
-}
-
-events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
+using supervise::Clock;
+using supervise::milliseconds_since;
 
 // Rounded up: what is spent is never told as less.
 std::uint64_t cost_of(const Usage& u, const Price& p) {
@@ -65,6 +60,15 @@ std::uint64_t guess_tokens(const Message& message) { return encode(message).size
 
 std::string Loop::digest_request() const { return snapshot::sha256(fmt::format("{} {} {}", head_sha256_, request_.max_tokens, chain_)); }
 
+// The same for every step, unless a limit has changed max_tokens.
+const std::string& Loop::head_payload() {
+  if (head_payload_.empty() || head_max_tokens_ != request_.max_tokens) {
+    head_payload_ = context_.store.payload(canonical_head(request_));
+    head_max_tokens_ = request_.max_tokens;
+  }
+  return head_payload_;
+}
+
 // All limits are looked at before anything is spent; what is left bounds the answer. False: the run has ended.
 bool Loop::within_limits(std::uint64_t& max_tokens) {
   std::string result, reason;
@@ -76,7 +80,7 @@ bool Loop::within_limits(std::uint64_t& max_tokens) {
   // What this request will take in: the last one and its answer, and what came since.
   std::uint64_t input = run_.context, behind = request_.messages.size() < 2 ? request_.messages.size() : 1;
   for (std::size_t i = request_.messages.size() - behind; i < request_.messages.size(); ++i) input += guess_tokens(request_.messages[i]);
-  if (run_.context == 0) input += (request_.system.size() + canonical_head(request_).size()) / 3;
+  if (run_.context == 0) input += (request_.system.size() + head_bytes_) / 3;
 
   auto bound = [&](std::uint64_t limit, std::uint64_t used, const std::string& what) {
     if (!limit || !result.empty()) return;
@@ -161,7 +165,7 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
     if (!provider_) provider_ = context_.make_provider(run_);
     auto outcome = provider_->generate(request_, progress);
     context_.check();
-    std::uint64_t ms = milliseconds(began);
+    std::uint64_t ms = milliseconds_since(began);
     if (auto* full = std::get_if<Completion>(&outcome); full && full->stop == Stop::ContextOverflow) {
       Usage usage = full->usage;
       outcome = Failure{Trouble::Overflow, "the model says so", 0, 0, true, usage};
@@ -175,7 +179,7 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
       context_.store.write_exchange(
           number, fmt::format(R"({{"version":1,"n":{},"run":"{}","generation":{},"attempt":{},"request_sha256":"{}","request":{{"head":{},"first_message":{},"messages":[{}]}},"ms":{},"completion":{},"chunks":[{}]}})"
                               "\n",
-                              number, run_.id, run_.generations + 1, attempt, digest, context_.store.payload(canonical_head(request_)), first, added, ms,
+                              number, run_.id, run_.generations + 1, attempt, digest, head_payload(), first, added, ms,
                               encode(*completion), chunks));
       context_.journal.add('G', fmt::format("{}/{}", run_.id, run_.generations + 1), std::to_string(number));
       Completion whole = std::move(*completion);
@@ -218,9 +222,10 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
 }
 
 void Loop::wait(std::uint64_t ms) const {
-  for (Clock::time_point began = Clock::now(); milliseconds(began) < ms;) {
+  Clock::time_point began = Clock::now();
+  for (std::uint64_t gone; (gone = milliseconds_since(began)) < ms;) {
     context_.check();
-    std::this_thread::sleep_for(std::chrono::milliseconds(std::min<std::uint64_t>(100, ms - milliseconds(began))));
+    std::this_thread::sleep_for(std::chrono::milliseconds(std::min<std::uint64_t>(100, ms - gone)));
   }
 }
 

@@ -10,9 +10,14 @@
 
 namespace runner::agent {
 
-/// The session cannot be started. No failure of a tool, but of the job, which may be continued.
-struct NoSession : std::runtime_error {
+/// No failure of one tool or one delegate: it is not to be made a result, but to come out at the top.
+struct EndsJob : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+/// The session cannot be started; the job may be continued.
+struct NoSession : EndsJob {
+  using EndsJob::EndsJob;
 };
 
 class Hands {

@@ -33,7 +33,9 @@ void Loop::begin() {
   request_.system = system_prompt(context_.file, expert_, context_.started);
   request_.tools = tools_->definitions();
   if (auto options = context_.file.options.find(request_.model); options != context_.file.options.end()) request_.options = options->second;
-  head_sha256_ = snapshot::sha256(canonical_head(request_));
+  std::string head = canonical_head(request_);
+  head_sha256_ = snapshot::sha256(head);
+  head_bytes_ = head.size();
   request_.messages = std::move(run_.messages);  // there is one copy of a conversation, which grows long
   bool begins = request_.messages.empty();
   if (begins) request_.messages.push_back({Role::User, {Text{run_.query}}});
@@ -96,8 +98,7 @@ void save(Context& context, const Run& run, const std::string& status, std::vect
   job.head = snapshot::sha256(fmt::format("{}/{}/{}", job.id, job.branch, job.seq)).substr(0, 12);
   job.status = run.parent.empty() ? status : "proceeding";
   job.wall_ms = context.wall_ms();
-  events::CheckpointSaved told{job.seq, job.head, run.id, run.step, status,
-                               {job.usage.input, job.usage.cache_read, job.usage.cache_write, job.usage.output, job.usage.reasoning}};
+  events::CheckpointSaved told{job.seq, job.head, run.id, run.step, status, agent::told(job.usage)};
   Delta delta{run.id, std::move(messages), begins};
   context.ledger.commit(fmt::format("{:08}-{}", job.seq, job.head), encode_checkpoint(job, delta, parent, parent_seq), std::move(told));
 }

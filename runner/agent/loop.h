@@ -40,6 +40,7 @@ class Loop {
   std::optional<Completion> recorded();
   void open_turn(Completion completion, std::uint64_t ms, std::uint64_t number);
   std::string digest_request() const;
+  const std::string& head_payload();
   void wait(std::uint64_t ms) const;
 
   // Dispatching: dispatch.cc
@@ -67,6 +68,9 @@ class Loop {
   const Expert& expert_;
   Request request_;                      // has all messages of the run
   std::string head_sha256_, chain_;      // digests of what does not change, and of the messages so far
+  std::size_t head_bytes_ = 0;
+  std::string head_payload_;             // for the exchanges, with these max_tokens
+  std::uint64_t head_max_tokens_ = 0;
   std::unique_ptr<Toolbox> tools_;
   std::unique_ptr<Provider> provider_;  // made when a model is asked: what the journal knows comes before
   std::optional<std::string> completed_; // by the tool `complete`

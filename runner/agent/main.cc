@@ -154,7 +154,7 @@ int run() {
   Grant grant = decode_grant(*second);
 
   assignment.job = order.job, assignment.expert = order.expert, assignment.query = order.query, assignment.session = order.session;
-  assignment.started = order.started, assignment.runner_version = order.version, assignment.from = order.from;
+  assignment.started = order.started, assignment.runner_version = order.version;
   assignment.begins = order.begins, assignment.answers_on_stdin = order.answers_on_stdin, assignment.deltas = order.deltas;
   assignment.recorded_tools = order.recorded_tools, assignment.interactive_delegates = order.interactive_delegates;
   assignment.cancel = order.cancel;

@@ -151,9 +151,8 @@ std::string encode_checkpoint(const Job& job, const Delta& delta, const std::str
   for (const Message& message : delta.messages) messages.push_back(to_json(message));
   json j{{"version", 1}, {"job", job.id}, {"seq", job.seq}, {"id", job.head}, {"parent", parent}, {"parent_seq", parent_seq}, {"branch", job.branch}, {"status", job.status},
          {"run", run_json(run)}, {"messages", messages}, {"generations", job.generations}, {"steps", job.steps},
-         {"usage", to_json(job.usage)}, {"cost", job.cost}, {"wall_ms", job.wall_ms}, {"tools_sha256", job.tools_sha256}};
+         {"usage", to_json(job.usage)}, {"cost", job.cost}, {"wall_ms", job.wall_ms}};
   if (delta.begins) j["query"] = run.query;
-  if (!job.snapshot.empty()) j["snapshot"] = job.snapshot;
   for (const auto& [skill, service] : job.services)
     j["services"][skill] = {{"name", service.name}, {"era", service.era}, {"version", service.version}, {"output", service.output}, {"next_id", service.next_id}};
   return dump(j) + "\n";
@@ -173,8 +172,6 @@ void apply_checkpoint(Job& job, const std::string& text) {
   job.usage = read_usage(j.at("usage"));
   job.cost = j.at("cost");
   job.wall_ms = j.at("wall_ms");
-  job.tools_sha256 = j.at("tools_sha256");
-  job.snapshot = j.value("snapshot", "");
   job.services.clear();
   if (j.contains("services"))
     for (const auto& [skill, s] : j.at("services").items()) job.services[skill] = {s.at("name"), s.at("era"), s.at("version"), s.at("output"), s.at("next_id")};

@@ -72,9 +72,7 @@ struct Job {
   Usage usage;
   std::uint64_t cost = 0;            // micro-units
   std::uint64_t wall_ms = 0;         // of all that it has run for
-  std::string snapshot;              // that its session is in, when it is paused
   std::map<std::string, Service> services;  // by skill
-  std::string tools_sha256;          // of all definitions
   std::string status = "proceeding"; // proceeding, waiting, ended
 };
 

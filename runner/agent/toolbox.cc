@@ -151,7 +151,7 @@ Toolbox::Server& Toolbox::reach_server(const std::string& skill) {
     wish.service = server->name;
     try {
       server->wire = std::make_unique<Wire>(context_, SessionCall::start(context_.hands.connect(session_), wish));
-    } catch (const NoSession&) {
+    } catch (const EndsJob&) {
       throw;
     } catch (const std::exception& error) {
       throw McpError(fmt::format("start skill {} of expert {} ({}): {}", skill, expert_.name, is.command, error.what()));
@@ -169,9 +169,7 @@ void Toolbox::greet(Server& server) {
   try {
     Began began = server.client->begin();
     server.saved = {server.name, began.era == Era::Modern ? "modern" : "legacy", began.version, 0, 1};
-  } catch (const Cancelled&) {
-    throw;
-  } catch (const OutOfTime&) {
+  } catch (const EndsJob&) {
     throw;
   } catch (const std::exception& error) {
     const auto& is = std::get<McpStdioSkill>(expert_.skills.at(server.skill).is);
@@ -201,11 +199,7 @@ ToolEnd Toolbox::use(const Call& call, bool begun) {
     const std::string& skill = skill_of_.at(call.wish.name);
     auto server = servers_.find(skill);
     return use_server(server == servers_.end() ? start_server(skill) : *server->second, call, begun);
-  } catch (const Cancelled&) {
-    throw;
-  } catch (const OutOfTime&) {
-    throw;
-  } catch (const NoSession&) {
+  } catch (const EndsJob&) {
     throw;
   } catch (const std::exception& error) {
     return error_end(error.what());

@@ -117,10 +117,7 @@ ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
       std::uint64_t known = from[piece->stream == 2 ? 2 : 1], skip = known > piece->offset ? known - piece->offset : 0;
       if (skip < piece->bytes.size()) (piece->stream == 2 ? err : out).add(std::string_view(piece->bytes).substr(skip));
     }
-  } catch (const Cancelled&) {
-    running->kill();
-    throw;
-  } catch (const OutOfTime&) {
+  } catch (const EndsJob&) {
     running->kill();
     throw;
   }

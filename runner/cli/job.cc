@@ -68,7 +68,7 @@ JobRecord read_job(Context& context, const std::string& id) {
   auto read = [&](const char* name, auto& to) { j.at(name).get_to(to); };
   read("id", r.id), read("expert", r.expert), read("expert_file", r.expert_file), read("expert_sha256", r.expert_sha256), read("query", r.query);
   read("provider", r.provider), read("model", r.model), read("policy", r.policy), read("workspace", r.workspace), read("directory", r.directory);
-  read("started", r.started), read("from", r.from), read("session", r.session), read("session_flags", r.session_flags);
+  read("started", r.started), read("session", r.session), read("session_flags", r.session_flags);
   read("interactive_delegates", r.interactive_delegates);
   return r;
 }
@@ -76,7 +76,7 @@ JobRecord read_job(Context& context, const std::string& id) {
 void write_job(const std::string& folder, const JobRecord& r) {
   json j{{"version", 1}, {"id", r.id}, {"expert", r.expert}, {"expert_file", r.expert_file}, {"expert_sha256", r.expert_sha256}, {"query", r.query},
          {"provider", r.provider}, {"model", r.model}, {"policy", r.policy}, {"workspace", r.workspace}, {"directory", r.directory}, {"started", r.started},
-         {"from", r.from}, {"session", r.session}, {"session_flags", r.session_flags}, {"interactive_delegates", r.interactive_delegates}};
+         {"session", r.session}, {"session_flags", r.session_flags}, {"interactive_delegates", r.interactive_delegates}};
   replace_file(folder + "/job.json", j.dump(2, ' ', true, json::error_handler_t::replace) + "\n", 0600, true);
 }
 

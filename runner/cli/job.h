@@ -14,7 +14,7 @@ namespace runner::cli {
 
 /// job.json: what a job was started with. It is never changed.
 struct JobRecord {
-  std::string id, expert, expert_file, expert_sha256, query, provider, model, policy, workspace, directory, started, from, session;
+  std::string id, expert, expert_file, expert_sha256, query, provider, model, policy, workspace, directory, started, session;
   std::vector<std::string> session_flags;  // of `run`, as the caller gave them
   bool interactive_delegates = true;
 };
@@ -30,6 +30,9 @@ pid_t keeper_of(const std::string& folder);
 isolate::sys::Fd hold_job(const std::string& folder, const std::string& id);
 /// The user that the loop of this job runs as, who has nothing else.
 std::uint32_t user_of_job(const std::string& id);
+
+/// What every order to runner-agent has of it.
+agent::Order order_of(const JobRecord& record, const std::string& folder);
 
 /// Runs the loop to its end or to a question, and does for it what hands.h tells. Returns the exit code of the verb.
 int keep_job(Context& context, agent::Order order, JobRecord record);

@@ -142,10 +142,8 @@ int job_cancel(Context& context) {
   Fd lock = hold_job(folder, id);
   JobState s = state_of(context, id);
   if (s.status == "ended") throw UsageError(fmt::format("job cancel: job {} has ended ({})", id, s.result));
-  agent::Order order;
-  order.job = id, order.folder = folder, order.expert = s.record.expert, order.query = s.record.query, order.session = s.record.session;
-  order.started = s.record.started, order.expert_file = s.record.expert_file, order.directory = s.record.directory;
-  order.provider = s.record.provider, order.model = s.record.model, order.version = RUNNER_VERSION;
+  agent::Order order = order_of(s.record, folder);
+  order.workspace.clear();  // its AGENTS.md is of no interest any more
   order.begins = ::access((folder + "/events.ndjson").c_str(), F_OK) == -1;
   order.cancel = true;
   int code = keep_job(context, std::move(order), std::move(s.record));

@@ -43,15 +43,19 @@ std::string read_stdin_or_file(const std::string& path) {
   return text;
 }
 
+}  // namespace
+
 agent::Order order_of(const JobRecord& record, const std::string& folder) {
   agent::Order order;
   order.job = record.id, order.folder = folder, order.expert = record.expert, order.query = record.query, order.session = record.session;
-  order.started = record.started, order.version = RUNNER_VERSION, order.from = record.from, order.expert_file = record.expert_file;
+  order.started = record.started, order.version = RUNNER_VERSION, order.expert_file = record.expert_file;
   order.directory = record.directory, order.workspace = record.workspace, order.provider = record.provider, order.model = record.model;
   order.interactive_delegates = record.interactive_delegates;
   order.traceparent = events::caller_traceparent();
   return order;
 }
+
+namespace {
 
 std::string make_folder(const std::string& jobs, const std::string& id) {
   std::string folder = jobs + "/" + id;

@@ -19,11 +19,10 @@ struct JobStarted {
   std::string job, expert;
   JsonText query;
   std::string provider, model, expert_sha256, runner;
-  std::optional<std::string> from;  // of a fork, and of one resumed from an older checkpoint: JOB/SEQ
 
   void fields(auto& out) const {
     out("job", job); out("expert", expert); out("query", query); out("provider", provider); out("model", model);
-    out("expert_sha256", expert_sha256); out("runner", runner); out("from", from);
+    out("expert_sha256", expert_sha256); out("runner", runner);
   }
 };
 
