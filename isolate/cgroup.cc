@@ -193,12 +193,14 @@ void Cgroup::let_enter(uid_t uid) const {
   if (v2_) check(::fchownat(v2_.get(), "cgroup.procs", uid, static_cast<gid_t>(-1), 0), "let PID 1 of the session enter {}", v2_path_);
 }
 
-void Cgroup::place_v1(pid_t pid) const {
-  for (const auto& [controller, directory] : v1_) write_file(directory + "/cgroup.procs", std::to_string(pid));
+std::vector<Fd> Cgroup::v1_doors() const {
+  std::vector<Fd> doors;
+  for (const auto& [controller, directory] : v1_) doors.push_back(open_file(directory + "/tasks", O_WRONLY | O_CLOEXEC));
+  return doors;
 }
 
 void Cgroup::place(pid_t pid) const {
-  place_v1(pid);
+  for (const auto& [controller, directory] : v1_) write_file(directory + "/cgroup.procs", std::to_string(pid));
   if (v2_) write_file_at(v2_.get(), "cgroup.procs", std::to_string(pid));
 }
 

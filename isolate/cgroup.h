@@ -61,9 +61,11 @@ class Cgroup {
   /// Lets `uid` (PID 1 of a session) start processes in this v2 group and those below it, by CLONE_INTO_CGROUP: it must be so for
   /// both ends' common ancestor as well. A move by cgroup.procs would wait for an RCU grace period, 10 ms and more.
   void let_enter(uid_t uid) const;
-  bool needs_place() const noexcept { return !v1_.empty(); }  ///< a child born in the v2 group is not in all groups yet
-  void place_v1(pid_t pid) const;   ///< into the v1 groups only
-  void place(pid_t pid) const;      ///< into all. Of a running process: the kernel takes 10 ms and more for v2
+  /// Into the v1 groups, where nobody can be born, a child moves itself by enter_v1() (execute.h): these are descriptors of their `tasks`, with the rights
+  /// of who calls. A move by somebody else, or of a whole process, would wait for an RCU grace period, 5 to 15 ms: the kernel's
+  /// cgroup_procs_write_start() takes cgroup_threadgroup_rwsem for all but "0" in `tasks`.
+  std::vector<sys::Fd> v1_doors() const;
+  void place(pid_t pid) const;      ///< into all groups. Of a process that runs: the kernel takes 10 ms and more
   /// Moves all processes into a group "init" below, so that groups beside that one can have limits of their own: cgroup v2 wants
   /// processes only in leaves. Does nothing where the limits are set through v1.
   void make_room(const CgroupHost& host);

@@ -118,6 +118,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
   try {
     if (options.die_with_parent) die_with_parent();
     ::umask(022);
+    enter_v1(std::move(handles.groups));
     reset_signals(plan.init);  // PID 1 loses a signal that it has no handler for: held, it waits for runner-init, which takes them all
     link.expect(Signal::Go);                      // our id maps are written
     become_root_inside(plan);
@@ -125,13 +126,8 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     ::prctl(PR_SET_DUMPABLE, 0);                  // what runs beside us inside must not look into this process
 
     stage = Stage::Namespaces;
-    auto enter_cgroups = [&] {
-      link.expect(Signal::Placed);                // we are in our cgroups
-      make_cgroup_namespace(plan);
-    };
-    bool early = handles.hooks || shows_cgroups(plan);
     enter_namespaces(plan, handles.joins);
-    if (early) enter_cgroups();
+    make_cgroup_namespace(plan);
     set_names(plan);
     set_sysctl(plan);
 
@@ -167,9 +163,6 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     stage = Stage::Root;
     enter_root(root.get(), plan.root.pivot);
     root.close();
-
-    stage = Stage::Namespaces;
-    if (!early) enter_cgroups();
 
     stage = Stage::Terminal;
     Fd init = plan.init ? take_init(options) : Fd();

@@ -15,6 +15,7 @@ struct StartOptions;
 /// What the parent made ready with its own rights before the clone.
 struct Handles {
   MountHandles mounts;              // empty when the plan starts without privilege: then the child prepares them
+  std::vector<sys::Fd> groups;      // of version 1, which it enters: Cgroup::v1_doors()
   std::vector<sys::Fd> joins;       // one for each of Plan::namespaces, empty where a new one is made
   std::vector<Filter> filters;
   bool hooks = false;               // whether the parent has something to do between Rooted and Pivot

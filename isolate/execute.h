@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "isolate/sys/fd.h"
+
 namespace isolate {
 
 /// The program's path, looked up in PATH of `env` as execvp(3) does, inside the root. Throws ENOENT with the words
@@ -24,6 +26,9 @@ std::vector<std::string> with_home(std::vector<std::string> env, unsigned uid);
 
 /// Executes PID 1 of a session from its descriptor, with `control` as descriptor 3.
 void execute_init(int program, int control);
+
+/// This process, which must have one thread, enters the v1 groups of these doors: Cgroup::v1_doors().
+void enter_v1(std::vector<sys::Fd> doors);
 
 /// Closes every descriptor from `first` on but `keep`. Before execve and not by it: a program or directory named
 /// /proc/self/fd/N must not lead through one of ours (CVE-2024-21626).

@@ -32,13 +32,13 @@ int different_namespaces(pid_t pid) {
   return flags;
 }
 
-[[noreturn]] void become_joined(const Process& process, const JoinOptions& options, int namespaces, Link link) noexcept {
+[[noreturn]] void become_joined(const Process& process, const JoinOptions& options, int namespaces, std::vector<Fd> groups, Link link) noexcept {
   Stage stage = Stage::Start;
   try {
     if (options.die_with_parent) die_with_parent();
     ::umask(022);
     reset_signals();
-    link.expect(Signal::Go);                      // we are in the cgroups
+    enter_v1(std::move(groups));
 
     stage = Stage::Namespaces;
     if (namespaces) check(::setns(options.pidfd, namespaces), "join the namespaces of process {}", options.pid);
@@ -86,6 +86,8 @@ Joined join(const Process& process, const JoinOptions& options) {
   Stage stage = Stage::Prepare;
   try {
     int namespaces = different_namespaces(options.pid);
+    std::vector<Fd> groups;
+    if (options.cgroup) groups = options.cgroup->v1_doors();
     auto [ours, theirs] = Link::make();
     // The pid namespace is for children only, so the parent joins it. An ordinary user gets the right to do so from the
     // sandbox's user namespace, and has no use for its own afterwards.
@@ -97,14 +99,12 @@ Joined join(const Process& process, const JoinOptions& options) {
     Child child = clone_process(0, options.cgroup ? options.cgroup->v2_fd() : -1);
     if (child.pid() == 0) {
       ours.close();
-      become_joined(process, options, namespaces & ~parents_share, std::move(theirs));
+      become_joined(process, options, namespaces & ~parents_share, std::move(groups), std::move(theirs));
     }
     birth.reset();
     theirs.close();
 
     stage = Stage::Start;
-    if (options.cgroup) options.cgroup->place_v1(child.pid());
-    ours.send(Signal::Go);
     Fd terminal;
     if (process.terminal) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
     ours.expect_end();

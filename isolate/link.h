@@ -2,9 +2,8 @@
 //
 //   parent (start.cc)                        child (child.cc)
 //   cgroup, mounts and filters prepared
-//   clone ─────────────────────────────────▶ waits
+//   clone ─────────────────────────────────▶ enters its v1 cgroups; waits
 //   id maps                    Go ─────────▶ joins namespaces, makes the root and its mounts
-//   v1 cgroups             Placed ─────────▶ meanwhile: the kernel takes up to 10 ms for that. No further than the new root before it
 //                              ◀───── Rooted  (only when the plan has hooks)
 //   prestart, createRuntime    Pivot ──────▶ createContainer hooks; enters the new root
 //                              ◀─── Terminal  (only with a terminal: the master's descriptor)
@@ -25,7 +24,7 @@
 
 namespace isolate {
 
-enum class Signal : char { Go = 'G', Placed = 'C', Rooted = 'R', Pivot = 'P', Terminal = 'T', Ready = 'Y', Exec = 'X', Step = 'S', Error = 'E' };
+enum class Signal : char { Go = 'G', Rooted = 'R', Pivot = 'P', Terminal = 'T', Ready = 'Y', Exec = 'X', Step = 'S', Error = 'E' };
 
 /// Where a set-up was when it failed; the names are part of the events.
 enum class Stage { Prepare, Clone, Start, Namespaces, Root, Hooks, Devices, Network, Terminal, Privileges, Seccomp, Exec };

@@ -60,10 +60,6 @@ void enter_namespaces(const Plan& plan, const std::vector<Fd>& joins) {
             namespace_name(plan.namespaces[i].kind), plan.namespaces[i].join);
 }
 
-bool shows_cgroups(const Plan& plan) {
-  return std::any_of(plan.mounts.begin(), plan.mounts.end(), [](const Mount& mount) { return std::holds_alternative<CgroupView>(mount.what); });
-}
-
 void make_cgroup_namespace(const Plan& plan) {
   if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
 }

@@ -22,9 +22,8 @@ std::uint64_t new_namespaces(const Plan& plan);
 /// In the child: joins what the plan joins (`joins` holds a descriptor for each, or an empty one).
 void enter_namespaces(const Plan& plan, const std::vector<sys::Fd>& joins);
 
-/// Its root is the group that the caller is in by now; and whether the plan has mounts that show it.
+/// Its root is the group that the caller is in by now.
 void make_cgroup_namespace(const Plan& plan);
-bool shows_cgroups(const Plan& plan);
 
 /// While it lives, children of this process are born in the pid namespace that the plan joins, if it joins one.
 class PidNamespaceOfChildren {

@@ -105,24 +105,16 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   attach_flat(handles.root.get(), plan);
 }
 
-[[noreturn]] void become_restorer(const Plan& plan, MountHandles handles, const RestorerOptions& options, Link link) noexcept {
+[[noreturn]] void become_criu(const Plan& plan, std::vector<Fd> groups, const RestorerOptions& options, Link link) noexcept {
   Stage stage = Stage::Start;
   try {
     die_with_parent();
     ::umask(022);
     reset_signals();
-    auto enter_groups = [&] {
-      link.expect(Signal::Go);  // we are in our cgroups
-      stage = Stage::Namespaces;
-      // CRIU leaves cgroups to us, so what it restores has the view that it has itself.
-      make_cgroup_namespace(plan);
-      stage = Stage::Root;
-    };
-    // A move into groups of v1 takes the kernel 1 to 13 ms, in which the root is laid out, unless that shows the groups.
-    stage = Stage::Root;
-    if (shows_cgroups(plan)) enter_groups();
-    lay_out(plan, std::move(handles), options);
-    if (!shows_cgroups(plan)) enter_groups();
+    enter_v1(std::move(groups));
+    stage = Stage::Namespaces;
+    make_cgroup_namespace(plan);  // CRIU leaves cgroups to us: what it restores has the view that it has itself
+    link.send(Signal::Rooted);
     stage = Stage::Exec;
     std::vector<int> keep = options.keep;
     keep.push_back(link.fd());
@@ -134,7 +126,29 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   ::_exit(125);
 }
 
+// In the mount namespace of CRIU, beside it.
+[[noreturn]] void become_layout(const Plan& plan, int criu, MountHandles handles, const RestorerOptions& options, Link link) noexcept {
+  Stage stage = Stage::Namespaces;
+  try {
+    die_with_parent();
+    ::umask(022);
+    check(::setns(criu, CLONE_NEWNS | CLONE_NEWCGROUP), "join the mount namespace of CRIU");
+    stage = Stage::Root;
+    lay_out(plan, std::move(handles), options);
+    ::_exit(0);
+  } catch (const std::exception& error) {
+    link.report(stage, error);
+  }
+  ::_exit(125);
+}
+
 }  // namespace
+
+void Restorer::ready() {
+  link_.expect_end();
+  layout_.link.expect_end();
+  layout_.child.wait();
+}
 
 std::string flat_mount(std::size_t n) { return fmt::format("/run/flat/{}", n); }
 
@@ -149,22 +163,32 @@ Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
   Stage stage = Stage::Prepare;
   try {
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);
+    std::vector<Fd> groups = cgroup.v1_doors();
+    // CRIU is begun first: while its libraries are loaded there is time for all the rest.
+    stage = Stage::Clone;
+    auto [ours, theirs] = Link::make();
+    Child criu = clone_process(CLONE_NEWNS, cgroup.v2_fd());
+    if (criu.pid() == 0) {
+      ours.close();
+      become_criu(plan, std::move(groups), options, std::move(theirs));
+    }
+    theirs.close();
+    groups.clear();
+    stage = Stage::Prepare;
     Disk disk = plan.root.overlay && plan.root.overlay->disk ? Disk::limit(*plan.root.overlay) : Disk();
     Disk workspace = bound_workspace(plan);
     if (options.fill) options.fill(workspace);
     MountHandles mounts = prepare_mounts(plan, cgroup.v2_path(), disk, workspace);
-    auto [ours, theirs] = Link::make();
+    ours.expect(Signal::Rooted);
     stage = Stage::Clone;
-    Child child = clone_process(CLONE_NEWNS, cgroup.v2_fd());
-    if (child.pid() == 0) {
-      ours.close();
-      become_restorer(plan, std::move(mounts), options, std::move(theirs));
+    auto [told, tells] = Link::make();
+    Child layout = clone_process(0);
+    if (layout.pid() == 0) {
+      told.close();
+      become_layout(plan, criu.pidfd(), std::move(mounts), options, std::move(tells));
     }
-    theirs.close();
-    stage = Stage::Start;
-    cgroup.place_v1(child.pid());
-    ours.send(Signal::Go);
-    return Restorer(std::move(child), std::move(cgroup), std::move(disk), std::move(workspace), std::move(ours));
+    tells.close();
+    return Restorer({std::move(criu), std::move(ours)}, {std::move(layout), std::move(told)}, std::move(cgroup), std::move(disk), std::move(workspace));
   } catch (const SetupError&) {
     throw;
   } catch (const std::exception& error) {

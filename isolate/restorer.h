@@ -33,13 +33,18 @@ struct RestorerOptions {
   std::function<void()> become;     // executes CRIU; does not return
 };
 
-/// A process in the plan's cgroup, with its root laid out in a mount namespace of its own. It has executed CRIU once ready() returns.
+/// A process in the plan's cgroup and a mount namespace of its own. It has executed CRIU, and its root is laid out there, once ready() returns.
 class Restorer {
  public:
-  Restorer(sys::Child child, Cgroup cgroup, Disk disk, Disk workspace, Link link)
-      : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), child_(std::move(child)), link_(std::move(link)) {}
+  struct Helper {
+    sys::Child child;
+    Link link;
+  };
+  Restorer(Helper criu, Helper layout, Cgroup cgroup, Disk disk, Disk workspace)
+      : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), child_(std::move(criu.child)), link_(std::move(criu.link)),
+        layout_(std::move(layout)) {}
   /// Throws SetupError when it could not.
-  void ready() { link_.expect_end(); }
+  void ready();
   /// Of what CRIU has made, whose root is our child by now (rst_sibling). Waits until CRIU has gone; the restorer is empty then.
   Sandbox take_up(pid_t root, sys::Fd terminal = {});
 
@@ -53,6 +58,7 @@ class Restorer {
   Cgroup cgroup_;
   sys::Child child_;
   Link link_;
+  Helper layout_;
 };
 
 /// Needs root; the caller must be single-threaded. Throws SetupError.

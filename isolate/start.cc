@@ -25,6 +25,7 @@ bool has_start_hooks(const Hooks& hooks) {
 Handles prepare(const Plan& plan, const StartOptions& options, const Cgroup& cgroup, const Disk& disk, const Disk& workspace) {
   Handles handles;
   if (plan.privileged_start) handles.mounts = prepare_mounts(plan, cgroup.v2_path(), disk, workspace);
+  handles.groups = cgroup.v1_doors();
   for (const Namespace& n : plan.namespaces)
     handles.joins.push_back(n.join.empty() ? Fd() : open_file(n.join, O_RDONLY));
   // A session's filters go to its init, which loads them for what it starts.
@@ -65,8 +66,6 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     if (plan.process.oom_score_adj && plan.makes(NamespaceKind::User))
       write_file(fmt::format("/proc/{}/oom_score_adj", child.pid()), std::to_string(*plan.process.oom_score_adj));
     ours.send(Signal::Go);
-    cgroup.place_v1(child.pid());
-    ours.send(Signal::Placed);
     options.on_born(child.pid());
 
     if (handles.hooks) {

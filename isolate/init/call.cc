@@ -55,11 +55,11 @@ std::size_t waiting_in(int fd) {
 // Its standard descriptors, and the channel; -1: none of ours.
 using Given = int[4];
 
-[[noreturn]] void become_workload(const SpawnRequest& request, const Given& given, TerminalPair terminal, Link link) noexcept {
+[[noreturn]] void become_workload(const SpawnRequest& request, const Given& given, TerminalPair terminal, std::vector<Fd> groups, Link link) noexcept {
   Stage stage = Stage::Start;
   const Process& process = request.process;
   try {
-    link.expect(Signal::Go);                      // we are in our cgroup
+    enter_v1(std::move(groups));
     stage = Stage::Terminal;
     reset_signals();
     ::umask(022);
@@ -89,7 +89,7 @@ using Given = int[4];
 
 }  // namespace
 
-Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, int cgroup, Send send)
+Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, std::vector<Fd> groups, Send send)
     : number_(number), flags_(flags), send_(std::move(send)) {
   auto [ours, theirs] = Link::make();
   TerminalPair terminal;
@@ -115,25 +115,20 @@ Call::Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags
       in.write.close();
     }
   }
-  Child child = clone_process(0, cgroup);
+  Fd born_in;
+  if (flags & kInGroup) born_in = std::move(groups.at(0)), groups.erase(groups.begin());
+  Child child = clone_process(0, born_in.get());
   if (child.pid() == 0) {
     ours.close();
     Given given = {in.read.get(), out.write.get(), err.write.get(), channel.theirs.get()};
-    become_workload(request, given, std::move(terminal), std::move(theirs));
+    become_workload(request, given, std::move(terminal), std::move(groups), std::move(theirs));
   }
-  pidfd_ = Fd(check(::fcntl(child.pidfd(), F_DUPFD_CLOEXEC, 0), "keep a pidfd"));
   link_ = std::move(ours);
   known_pid_ = pid_ = child.release();            // reaped with all others
-  if (flags_ & kAwaitGo) tell(Kind::Born, 0, {}, {pidfd_.get()});
-  else go();
 }
 
-void Call::go() {
-  if (link_.fd() >= 0 && !started_) link_.send(Signal::Go);
-}
-
-void Call::tell(Kind kind, std::uint64_t offset, std::string_view bytes, const std::vector<int>& fds) {
-  send_({kind, 0, number_, offset, {}, {}}, bytes, fds);
+void Call::tell(Kind kind, std::uint64_t offset, std::string_view bytes) {
+  send_({kind, 0, number_, offset, {}, {}}, bytes);
 }
 
 void Call::fail(const SetupFailure& f) {
@@ -145,7 +140,6 @@ void Call::fail(const SetupFailure& f) {
 void Call::announce() {
   if (!failure_.empty()) return tell(Kind::Failed, 0, failure_);
   if (started_) tell(Kind::Started, static_cast<std::uint64_t>(known_pid_));
-  else if (flags_ & kAwaitGo) tell(Kind::Born, 0, {}, {pidfd_.get()});
   if (told_) tell(Kind::Exited, static_cast<std::uint64_t>(exit_->code << 8 | exit_->signal));
 }
 
@@ -169,7 +163,7 @@ void Call::replay(std::uint8_t stream, std::uint64_t from, const std::string& vi
   for (Stream& each : streams_) {
     if (each.number != stream) continue;
     std::uint64_t begin = std::clamp(from, each.ring.begin(), each.sent);
-    send_({Kind::Replayed, stream, number_, begin, {}, {}}, viewer, {});
+    send_({Kind::Replayed, stream, number_, begin, {}, {}}, viewer);
     again_.push_back({stream, begin, each.sent, viewer});
   }
 }
@@ -277,7 +271,7 @@ bool Call::send_again(const Stream& stream) {
       std::string_view piece = stream.ring.piece(job.next, std::min<std::size_t>(kLargestPiece, job.until - job.next));
       Frame frame{Kind::Again, stream.number, number_, job.next, {}, {}};
       std::string bytes = job.viewer;
-      if (!send_(frame, bytes.append(piece), {})) return false;
+      if (!send_(frame, bytes.append(piece))) return false;
       job.next += piece.size();
     }
   }
@@ -293,7 +287,7 @@ void Call::pump() {
     if (!send_again(stream)) return;
     while (stream.sent < stream.ring.end()) {
       std::string_view piece = stream.ring.piece(stream.sent, kLargestPiece);
-      if (!send_({Kind::Output, stream.number, number_, stream.sent, {}, {}}, piece, {})) return;
+      if (!send_({Kind::Output, stream.number, number_, stream.sent, {}, {}}, piece)) return;
       stream.sent += piece.size();
     }
     all_done = all_done && stream.done();

@@ -18,12 +18,11 @@ namespace isolate::init {
 class Call {
  public:
   /// Sends a frame to the supervisor; false when the socket is full. Frames without bytes always get through: they are queued.
-  using Send = std::function<bool(const Frame& frame, std::string_view bytes, const std::vector<int>& fds)>;
+  using Send = std::function<bool(const Frame& frame, std::string_view bytes)>;
 
-  /// Makes the process, in the v2 group `cgroup` unless that is -1, and lets it wait for Go when the flags say so. What cannot be made throws; what the process cannot do arrives as Failed.
-  Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, int cgroup, Send send);
+  /// Makes the process, in the groups that came with Spawn. What cannot be made throws; what the process cannot do arrives as Failed.
+  Call(std::uint32_t number, const SpawnRequest& request, std::uint8_t flags, std::vector<sys::Fd> groups, Send send);
 
-  void go();
   void input(const std::string& bytes) { input_ += bytes; }
   void end_input() { input_ended_ = true; }
   void resize(std::uint64_t size);
@@ -68,7 +67,7 @@ class Call {
   void write_input();
   void hear_link();
   bool send_again(const Stream& stream);
-  void tell(Kind kind, std::uint64_t offset = 0, std::string_view bytes = {}, const std::vector<int>& fds = {});
+  void tell(Kind kind, std::uint64_t offset = 0, std::string_view bytes = {});
   void fail(const SetupFailure& failure);
 
   std::uint32_t number_;
@@ -76,7 +75,7 @@ class Call {
   Send send_;
   pid_t pid_ = 0;
   int known_pid_ = 0;
-  sys::Fd pidfd_, master_, in_;
+  sys::Fd master_, in_;
   Link link_;
   std::vector<Stream> streams_;
   std::vector<Again> again_;

@@ -55,30 +55,22 @@ class Init {
   struct Waiting {
     Frame frame;
     std::string bytes;
-    std::vector<Fd> fds;
   };
 
   // Output waits in its ring when the socket is full. All else is short and waits here, so that control never does.
-  bool send(const Frame& frame, std::string_view bytes, const std::vector<int>& fds) {
+  bool send(const Frame& frame, std::string_view bytes) {
     bool bulk = frame.kind == Kind::Output || frame.kind == Kind::Again;
     if (bulk && (blocked_ || !outbox_.empty())) return false;
-    bool sent = !blocked_ && outbox_.empty() && send_frame(kControl, frame, bytes, fds, true);
+    bool sent = !blocked_ && outbox_.empty() && send_frame(kControl, frame, bytes, {}, true);
     blocked_ = blocked_ || !sent;
-    if (!sent && !bulk) {
-      outbox_.push_back({{frame.kind, frame.stream, frame.call, frame.offset, {}, {}}, std::string(bytes), {}});
-      for (int fd : fds) outbox_.back().fds.emplace_back(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "keep a descriptor"));
-    }
+    if (!sent && !bulk) outbox_.push_back({{frame.kind, frame.stream, frame.call, frame.offset, {}, {}}, std::string(bytes)});
     return sent || !bulk;
   }
 
   // A pair of which both ends are in here is all that a snapshot gets to see.
   void park() {
     auto [near, far] = socket_pair();
-    for (Waiting& each : std::exchange(outbox_, {})) {
-      std::vector<int> fds;
-      for (const Fd& fd : each.fds) fds.push_back(fd.get());
-      send_frame(kControl, each.frame, each.bytes, fds);
-    }
+    for (Waiting& each : std::exchange(outbox_, {})) send_frame(kControl, each.frame, each.bytes);
     send_frame(kControl, {Kind::Parked, 0, 0, static_cast<std::uint64_t>(far.get()), {}, {}}, {});
     check(::dup3(near.get(), kControl, O_CLOEXEC), "change the control socket");
     parked_ = std::move(far);
@@ -98,9 +90,7 @@ class Init {
     blocked_ = false;
     while (!outbox_.empty() && !blocked_) {
       Waiting& first = outbox_.front();
-      std::vector<int> fds;
-      for (const Fd& fd : first.fds) fds.push_back(fd.get());
-      if (send_frame(kControl, first.frame, first.bytes, fds, true)) outbox_.pop_front();
+      if (send_frame(kControl, first.frame, first.bytes, {}, true)) outbox_.pop_front();
       else blocked_ = true;
     }
     for (auto& [number, call] : calls_) {
@@ -126,7 +116,6 @@ class Init {
     if (known == calls_.end()) return;  // it is over and forgotten
     Call& call = known->second;
     switch (frame.kind) {
-      case Kind::Go: return call.go();
       case Kind::Input: return call.input(frame.bytes);
       case Kind::EndInput: return call.end_input();
       case Kind::Resize: return call.resize(frame.offset);
@@ -143,12 +132,12 @@ class Init {
       SpawnRequest request = decode_spawn(read_file(fmt::format("/proc/self/fd/{}", frame.fds.at(0).get())));
       frame.fds.erase(frame.fds.begin());
       if (request.process.terminal) request.process.terminal->scrollback = frame.offset;
-      calls_.try_emplace(frame.call, frame.call, request, frame.stream, frame.fds.empty() ? -1 : frame.fds[0].get(),
-                         [this](const Frame& f, std::string_view bytes, const std::vector<int>& fds) { return send(f, bytes, fds); });
+      calls_.try_emplace(frame.call, frame.call, request, frame.stream, std::move(frame.fds),
+                         [this](const Frame& f, std::string_view bytes) { return send(f, bytes); });
       if (frame.call == 0)
         for (int number : std::exchange(early_, {})) forward(number);
     } catch (const std::exception& error) {
-      send({Kind::Failed, 0, frame.call, 0, {}, {}}, encode_failure(describe(Stage::Start, error)), {});
+      send({Kind::Failed, 0, frame.call, 0, {}, {}}, encode_failure(describe(Stage::Start, error)));
     }
   }
 
@@ -164,7 +153,7 @@ class Init {
   void forward(int number) {
     auto program = calls_.find(0);
     if (program == calls_.end()) return early_.push_back(number);
-    send({Kind::Signal, 0, 0, static_cast<std::uint64_t>(number), {}, {}}, {}, {});
+    send({Kind::Signal, 0, 0, static_cast<std::uint64_t>(number), {}, {}}, {});
     program->second.signal(number);
   }
 

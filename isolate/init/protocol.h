@@ -2,9 +2,7 @@
 // that the supervisor asked for, with its three streams or its terminal; it chooses the number. Call 0 is the session's program.
 //
 //   supervisor                          runner-init
-//   Spawn N + request [+ cgroup] ─────▶ makes streams and process; a number that is known already is only answered for
-//                                     ◀── Born N + pidfd            the process waits, for its v1 cgroups  (only with kAwaitGo)
-//   Go N ──────────────────────────────▶
+//   Spawn N + request [+ cgroups] ────▶ makes streams and process; a number that is known already is only answered for
 //                                     ◀── Started N (offset: pid inside)  or  Failed N (text: STAGE ERRNO PATH, a zero, CAUSE)
 //                                     ◀── Output N, stream, offset, bytes     no more than the ring holds beyond what was acknowledged
 //   Acknowledge N, stream, offset ─────▶ what lies before may go; a terminal's ring keeps it as long as there is room
@@ -46,11 +44,13 @@ inline constexpr int kControl = 3;  // the descriptor on which runner-init finds
 
 enum class Kind : std::uint8_t {
   Spawn, Go, Input, EndInput, Resize, Signal, Acknowledge, Replay, Forget,     // to runner-init; Acknowledge both ways
-  Born, Started, Failed, Output, Exited, Replayed, Again,                      // from it
+  Started, Failed, Output, Exited, Replayed, Again,                            // from it
   Park, Parked, Wake,
 };
 
-constexpr std::uint8_t kAwaitGo = 1, kKeepInput = 2, kLast = 4, kChannel = 8;  // of Spawn, in `stream`; kLast: PID 1 ends with this call
+// Of Spawn, in `stream`. kInGroup: behind the request comes the v2 group that it is born in; all that follows are doors of v1 groups, which it
+// enters itself (Cgroup::v1_doors()). kLast: PID 1 ends with this call.
+constexpr std::uint8_t kInGroup = 1, kKeepInput = 2, kLast = 4, kChannel = 8;
 constexpr std::size_t kLargestPiece = 60 << 10;                  // bytes in one Output or Input
 constexpr std::size_t kPipeRing = 256 << 10;                     // of a pipe: what may be under way
 constexpr std::size_t kTerminalRing = 1 << 20;                   // of a terminal: what a later viewer can see again

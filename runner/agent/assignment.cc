@@ -13,9 +13,10 @@ template <typename Visit>
 void visit(auto& o, Visit&& at) requires requires { o.replay; } {
   at("job", o.job), at("folder", o.folder), at("expert", o.expert), at("query", o.query), at("session", o.session), at("started", o.started);
   at("version", o.version), at("traceparent", o.traceparent), at("expert_file", o.expert_file);
-  at("directory", o.directory), at("workspace", o.workspace), at("answers", o.answers), at("replay", o.replay), at("expert_sha256", o.expert_sha256);
+  at("directory", o.directory), at("agents", o.agents), at("workspace", o.workspace), at("answers", o.answers), at("replay", o.replay), at("expert_sha256", o.expert_sha256);
   at("model", o.model), at("provider", o.provider), at("begins", o.begins), at("answers_on_stdin", o.answers_on_stdin), at("deltas", o.deltas);
   at("recorded_tools", o.recorded_tools), at("interactive_delegates", o.interactive_delegates), at("cancel", o.cancel);
+  at("warms", o.warms), at("locks", o.locks), at("allow_drift", o.allow_drift), at("resume_from", o.resume_from);
 }
 template <typename Visit>
 void visit(auto& n, Visit&& at) requires requires { n.key_env; } {

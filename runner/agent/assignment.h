@@ -23,13 +23,18 @@ struct Order {
   std::string job, folder, expert, query, session, started, version, traceparent;
   std::string expert_file;       // empty: looked for from `directory` on
   std::string directory;         // the caller's
+  std::string agents;            // a folder of sub-agents' .md, who are delegates of the expert; empty: none
   std::string workspace;         // its AGENTS.md is read
   std::string answers;           // the text of --answers; empty: none
   std::string replay;            // the folder of the job that is replayed; empty: none
   std::string expert_sha256;     // of the job that goes on; another is refused. Empty: any
   std::string model, provider;   // instead of the file's; empty: as the file says
+  std::string resume_from;       // "<seq>-<id>" of an older checkpoint; empty: HEAD
   bool begins = false, answers_on_stdin = false, deltas = false, recorded_tools = false, interactive_delegates = true;
   bool cancel = false;           // it ends, and nothing is done any more
+  bool warms = false;            // no job: its skills are started, and what they offer is written down, for a snapshot
+  bool locks = false;            // likewise, for experts.lock: of the expert and its delegates
+  bool allow_drift = false;      // skills that are not as experts.lock has them are started all the same
 };
 
 struct Needs {

@@ -18,6 +18,7 @@
 
 namespace runner::agent {
 
+struct Lock;
 struct Recording;
 
 /// SIGTERM, SIGINT or `job cancel`: thrown out of whatever waits.
@@ -55,6 +56,8 @@ struct Context {
   std::uint64_t wall_before = 0;  // milliseconds before `began`
   bool deltas = false;            // text.delta events
   bool interactive_delegates = true;
+  const Lock* lock = nullptr;
+  bool starts_all = false;        // no server waits for its first call
   const Recording* recorded_tools = nullptr;  // of a replay that runs no tool: what they came to
   const std::atomic<int>* signal = nullptr;  // one that cancels; 0 while there was none
 
@@ -73,8 +76,5 @@ struct Context {
     return gone < file.limits.wall ? file.limits.wall - gone : 0;
   }
 };
-
-/// As events tell it.
-inline events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
 
 }  // namespace runner::agent

@@ -25,7 +25,7 @@ Run& Loop::child_of(Call& call, std::size_t among) {
   for (auto& [id, run] : context_.job.runs)
     if (run.parent == run_.id && run.parent_call == call.key) return run;
   Run child;
-  child.id = fmt::format("{}.{}", run_.id, ++run_.children);
+  child.id = fmt::format("{}.{}", run_.id, call.key.substr(call.key.rfind('t') + 1));  // the number of its call, whoever begins it
   child.expert = call.wish.name;
   child.query = as_utf8(nlohmann::json::parse(call.wish.arguments).at("query").get<std::string>());
   child.parent = run_.id;
@@ -76,7 +76,7 @@ void Loop::delegate(const std::vector<Call*>& calls) {
   auto run = [this](Work& work) {
     auto began = supervise::Clock::now();
     try {
-      if (!work.child->result.empty()) return;  // it had ended before
+      if (!work.child->result.empty()) return tell_end(context_, *work.child);  // it had ended before
       if (!work.child->session.empty() && work.child->step == 0 && work.child->generations == 0)
         context_.hands.fork(context_.session, work.child->session);
       work.end = Loop(context_, *work.child).go();
@@ -105,6 +105,8 @@ void Loop::delegate(const std::vector<Call*>& calls) {
 }
 
 void Loop::settle(Call& call, Run& child, const std::string& trouble, std::uint64_t ms) {
+  // What the delegate has done is on the disk before its result is in the journal, which says that it need not be done.
+  context_.ledger.drain();
   bool ok = trouble.empty() && child.result == "success";
   std::string word = trouble.empty() ? child.result : "runner-error";
   std::string text = ok ? child.text : fmt::format("the delegate {} did not finish ({}): {}", child.expert, word, trouble.empty() ? child.text : trouble);

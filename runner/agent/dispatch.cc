@@ -85,6 +85,8 @@ void Loop::dispatch_one(Call& call, bool waits) {
     ToolResult result = decode_result(known->second);
     call.state = CallState::Done;
     if (call.wish.name == "complete" && !result.is_error) completed_ = text_of(result);
+    ToolKind kind = tools_->kind(call.wish.name);
+    if (kind == ToolKind::File || kind == ToolKind::Exec || kind == ToolKind::Mcp) tell_started(call);
     events::ToolCallFinished told;
     told.reason = "as it was done before the job was taken up again";
     return finish_call(call, std::move(result), told);
@@ -126,12 +128,14 @@ void Loop::ask_person(Call& call, const std::string& kind) {
   finish_call(call, std::move(ended->result), {});
 }
 
+void Loop::tell_started(const Call& call) {
+  context_.ledger.event(events::ToolCallStarted{call.key, call.wish.name, {}, {}, {}, run_.id, run_.step + 1,
+                                                events::JsonText{context_.store.payload(as_utf8(call.wish.arguments))}, "untrusted"});
+}
+
 void Loop::run_tool(Call& call) {
-  auto before = context_.results.find("I " + intent_of(call));
-  bool begun = before != context_.results.end();
-  if (!begun && call.input_responses.empty())
-    context_.ledger.event(events::ToolCallStarted{call.key, call.wish.name, {}, {}, {}, run_.id, run_.step + 1,
-                                                  events::JsonText{context_.store.payload(as_utf8(call.wish.arguments))}, "untrusted"});
+  bool begun = context_.results.count("I " + intent_of(call)) > 0;
+  if (call.input_responses.empty()) tell_started(call);
   auto began = supervise::Clock::now();
   ToolEnd ended;
   if (!context_.recorded_tools) ended = tools_->use(call, begun);
@@ -148,6 +152,7 @@ void Loop::run_tool(Call& call) {
   told.cpu_us = ended.cpu_us, told.memory_peak = ended.memory_peak, told.evidence = ended.evidence;
   ended.result.id = call.wish.id;
   finish_call(call, std::move(ended.result), told);
+  tools_->settled(call);
 }
 
 void Loop::finish_call(Call& call, ToolResult result, const events::ToolCallFinished& shown) {

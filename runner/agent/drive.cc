@@ -11,8 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
+#include "runner/agent/branch.h"
 #include "runner/agent/http_provider.h"
 #include "runner/agent/loop.h"
+#include "runner/agent/told.h"
 #include "runner/agent/trouble.h"
 #include "runner/events/verify.h"
 
@@ -42,6 +45,13 @@ std::map<std::string, std::string> open_questions(const Job& job) {
   return open;
 }
 
+// "ERA NAME VERSION", of the journal. What it has said and was asked since is found out when it is spoken to.
+Service read_greeting(const std::string& text) {
+  std::size_t first = text.find(' '), second = text.find(' ', first + 1);
+  if (first == std::string::npos || second == std::string::npos) throw std::runtime_error(fmt::format("the journal has '{}', which is no greeting of a server", clipped(text, 100)));
+  return {text.substr(first + 1, second - first - 1), text.substr(0, first), text.substr(second + 1), 0, 1};
+}
+
 // Against what is asked: agent-loop.md §4.1.
 void check_answers(const std::map<std::string, std::string>& open, const std::map<std::string, Answer>& answers) {
   std::string names;
@@ -61,8 +71,12 @@ class Drive {
         ledger_(store_, given.begins ? events::Writer(make_writer(folder, given, traceparent)) : events::Writer(take_writer(folder, given, traceparent))) {}
 
   int run() {
+    if (given_.locks) return lock();
+    if (given_.warms) return warm();
     if (given_.begins)
-      ledger_.event(events::JobStarted{given_.job, given_.expert, {store_.payload(given_.query)}, file_.provider.name, model(), given_.expert_sha256, given_.runner_version});
+      ledger_.event(events::JobStarted{given_.job, given_.expert, {store_.payload(given_.query)}, file_.provider.name, model(), given_.expert_sha256, given_.runner_version, {}});
+    else take_up();
+    if (!given_.resume_from.empty()) branch_off(store_, Journal(store_.file("journal")), ledger_, given_.job, given_.resume_from);
     for (;;) {
       if (std::optional<int> code = pass()) return *code;
       if (!answers_from_stdin() && !signalled) return pause();
@@ -80,6 +94,14 @@ class Drive {
   static events::Writer take_writer(const std::string& folder, const Assignment& a, const std::string& trace) {
     events::cut_uncovered(folder + "/events.ndjson");
     return with_stdout(events::Writer::resume(folder + "/events.ndjson", "runner/job/" + a.job, trace));
+  }
+
+  // What was durable and not announced yet when a process died is done again, from the journal: so the record has all of it, and nothing twice.
+  void take_up() {
+    Told told = read_told(store_.file("events.ndjson"));
+    if (told.paused || !given_.resume_from.empty()) return;
+    if (store_.head() != told.checkpoint) store_.set_head(told.checkpoint);
+    ledger_.leave_out(std::move(told.behind));
   }
 
   std::string model() const {
@@ -102,6 +124,7 @@ class Drive {
   // From what is on the disk to the end or to a question. Empty: it waits.
   std::optional<int> pass() {
     Job job = store_.load(given_.job);
+    if (job.head.empty()) job.services = store_.services();
     check_answers(open_questions(job), given_.answers);
     forks_.clear();
     Journal journal(store_.file("journal"));
@@ -111,6 +134,7 @@ class Drive {
     context.started = given_.started;
     context.environment = given_.environment;
     context.answers = std::exchange(given_.answers, {});
+    context.lock = &given_.lock;
     context.deltas = given_.deltas;
     context.interactive_delegates = given_.interactive_delegates;
     context.wall_before = job.wall_ms;
@@ -120,13 +144,15 @@ class Drive {
       ::setitimer(ITIMER_REAL, &timer, nullptr);
     }
     for (const JournalLine& line : journal.before()) {
-      if (line.kind == 'G') context.recorded[line.key] = std::stoull(line.rest);
+      if (line.kind == 'G') job.generations = std::max<std::uint64_t>(job.generations, context.recorded[line.key] = std::stoull(line.rest));
+      else if (line.kind == 'S' && !job.services.count(line.key)) job.services[line.key] = read_greeting(line.rest);
       else context.results[std::string(1, line.kind) + " " + line.key] = line.rest;
     }
     if (given_.recorded_tools) context.recorded_tools = &*given_.recording;
     Run& root = job.runs["r1"];
     if (root.id.empty()) root.id = "r1", root.expert = given_.expert, root.query = given_.query;
     std::string result, reason;
+    bool ended_before = !root.result.empty();  // and whoever was here may not have said so
     try {
       if (root.result.empty() && Loop(context, root).go() == Loop::End::Waiting) {
         ledger_.drain();
@@ -137,6 +163,7 @@ class Drive {
       }
       result = root.result;
       if (result != "success") reason = root.text;
+      if (ended_before) tell_end(context, root);
     } catch (const Cancelled& cancelled) {
       result = "cancelled", reason = cancelled.what();
     } catch (const OutOfTime& over) {
@@ -159,6 +186,47 @@ class Drive {
     ledger_.drain();
     if (code) fmt::print(stderr, "runner: job {} ended: {}: {}\n", given_.job, result, clipped(reason, 2000));
     return code;
+  }
+
+  // No job: the skills of the expert as they are before its first step. Those of delegates are started by them.
+  int warm() {
+    Job job;
+    start_skills(job, "r1", given_.expert, &given_.lock);
+    store_.write_services(job.services);
+    hands_.keep(given_.session);
+    return kCompleted;
+  }
+
+  // What the skills of the expert and its delegates offer today, beside what the lock has of others.
+  int lock() {
+    Lock lock = given_.lock;
+    int number = 0;
+    for (const std::string& name : reachable(file_, given_.expert)) {
+      Job job;
+      std::string run = fmt::format("r{}", ++number);
+      start_skills(job, run, name, nullptr);
+      lock.experts.erase(name);
+      auto offered = store_.find_tools(run).value();
+      for (const auto& [skill, tools] : offered)
+        lock.experts[name][skill] = lock_skill(std::get<McpStdioSkill>(file_.experts.at(name).skills.at(skill).is), era_named(job.services.at(run + "/" + skill).era), tools);
+    }
+    isolate::sys::replace_file(store_.file("experts.lock"), write_lock(lock), 0600);
+    return kCompleted;
+  }
+
+  void start_skills(Job& job, const std::string& run, const std::string& expert, const Lock* lock) {
+    Journal journal(store_.file("journal"));
+    Context context{file_, store_, journal, ledger_, hands_, job};
+    context.signal = &signalled;
+    context.session = given_.session;
+    context.environment = given_.environment;
+    context.lock = lock;
+    context.starts_all = true;
+    Run root;
+    root.id = run, root.expert = expert;
+    Toolbox tools(context, root, file_.experts.at(expert), given_.session);
+    tools.make_ready();
+    tools.let_go();
   }
 
   // A caller who stays: one answer a line. False: he has left.

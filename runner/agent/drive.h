@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runner/agent/context.h"
+#include "runner/agent/lock.h"
 #include "runner/agent/replay.h"
 #include "runner/agent/script.h"
 
@@ -15,13 +16,14 @@ namespace runner::agent {
 constexpr int kCompleted = 0, kIncomplete = 1, kPaused = 75, kTimedOut = 124, kRunnerFailed = 125;
 
 struct Assignment {
-  std::string job, expert, query, session, started, expert_sha256, runner_version;
+  std::string job, expert, query, session, started, expert_sha256, runner_version, resume_from;
   bool begins = false;            // else it goes on
-  bool answers_on_stdin = false, cancel = false;
+  bool answers_on_stdin = false, cancel = false, warms = false, locks = false;
   bool deltas = false, recorded_tools = false, interactive_delegates = true;
   std::map<std::string, Answer> answers;
   std::map<std::string, std::string> environment;
   Script script;
+  Lock lock;                      // of skills that are as it says, or all that there is when it `locks`
   std::optional<Recording> recording;
 };
 

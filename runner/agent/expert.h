@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -111,6 +112,9 @@ struct ExpertFile {
 /// Nothing when anything is wrong; `wrong` then holds every mistake, in the order of the lines. `path` names the file in
 /// messages, and what it names by relative paths is looked for beside it.
 std::optional<ExpertFile> read_experts(const std::string& path, const std::string& text, Diagnostics& wrong);
+
+/// The experts that a job of this one can come to, and itself.
+std::set<std::string> reachable(const ExpertFile& file, const std::string& from);
 
 /// experts.toml, else perstack.toml, in this directory or else in the nearest parent that has one.
 std::optional<std::string> find_expert_file(const std::string& directory);

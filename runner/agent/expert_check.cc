@@ -115,4 +115,15 @@ void check_experts(const Experts& experts, Mistakes& wrong) {
   }
 }
 
+std::set<std::string> reachable(const ExpertFile& file, const std::string& from) {
+  std::set<std::string> all{from};
+  for (std::vector<std::string> left{from}; !left.empty();) {
+    std::string name = left.back();
+    left.pop_back();
+    for (const std::string& next : file.experts.at(name).delegates)
+      if (all.insert(next).second) left.push_back(next);
+  }
+  return all;
+}
+
 }  // namespace runner::agent

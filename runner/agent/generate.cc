@@ -189,8 +189,7 @@ std::optional<Completion> Loop::ask_model(std::uint64_t max_tokens) {
     Failure failure = std::move(std::get<Failure>(outcome));
     {
       std::lock_guard lock(context_.mutex);
-      context_.job.usage += failure.usage;
-      if (auto price = context_.file.prices.find(request_.model); price != context_.file.prices.end()) context_.job.cost += cost_of(failure.usage, price->second);
+      spend(failure.usage);
     }
     bool again = !failure.must_not_retry && attempt <= context_.file.max_retries;
     switch (failure.trouble) {
@@ -229,6 +228,18 @@ void Loop::wait(std::uint64_t ms) const {
   }
 }
 
+// Under the mutex. What it has cost, if there is a price.
+std::optional<std::uint64_t> Loop::spend(const Usage& usage) {
+  run_.usage += usage;
+  context_.job.usage += usage;
+  auto price = context_.file.prices.find(request_.model);
+  if (price == context_.file.prices.end()) return std::nullopt;
+  std::uint64_t cost = cost_of(usage, price->second);
+  run_.cost += cost;
+  context_.job.cost += cost;
+  return cost;
+}
+
 void Loop::open_turn(Completion completion, std::uint64_t ms, std::uint64_t number) {
   ++run_.generations;
   run_.context = total(completion.usage);
@@ -248,11 +259,7 @@ void Loop::open_turn(Completion completion, std::uint64_t ms, std::uint64_t numb
   if (!text.empty()) finished.text = events::JsonText{context_.store.payload(text)};
   {
     std::lock_guard lock(context_.mutex);
-    context_.job.usage += completion.usage;
-    if (auto price = context_.file.prices.find(request_.model); price != context_.file.prices.end()) {
-      finished.cost = cost_of(completion.usage, price->second);
-      context_.job.cost += *finished.cost;
-    }
+    finished.cost = spend(completion.usage);
   }
   context_.ledger.event(finished);
   run_.turn = std::move(turn);

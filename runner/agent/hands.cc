@@ -32,8 +32,9 @@ Fd Hands::ask(const std::string& verb, const std::string& session, const std::st
   return std::move(answer->fds[0]);
 }
 
-Fd Hands::connect(const std::string& session) { return ask("connect", session, "", nullptr, true); }
+Fd Hands::connect(const std::string& session, std::string* identity) { return ask("connect", session, "", identity, true); }
 Fd Hands::open_log(const std::string& session) { return ask("log", session, "", nullptr, true); }
+void Hands::keep(const std::string& session) { ask("keep", session, "", nullptr, false); }
 void Hands::fork(const std::string& session, const std::string& to) { ask("fork", session, to, nullptr, false); }
 void Hands::end(const std::string& session) { ask("end", session, "", nullptr, false); }
 Fd Hands::model() { return ask("model", "", "", nullptr, true); }

@@ -26,9 +26,11 @@ class Hands {
 
   // Each throws std::runtime_error with the reason when it cannot be done. `session` is the job's own or a fork of it.
   /// A connection to the session's supervisor, which is started or woken first.
-  isolate::sys::Fd connect(const std::string& session);
+  /// `identity` becomes what no other session, of the same name and later, has.
+  isolate::sys::Fd connect(const std::string& session, std::string* identity = nullptr);
   isolate::sys::Fd open_log(const std::string& session);     ///< its events, from the beginning of the file that is being written
   std::string suspend(const std::string& session);           ///< the name of the snapshot
+  void keep(const std::string& session);                     ///< as it stands, in a snapshot of its name; it goes on
   void fork(const std::string& session, const std::string& to);
   void end(const std::string& session);                      ///< stopped and removed; fine when there is none
   isolate::sys::Fd model();                                  ///< a socket to a new runner-model

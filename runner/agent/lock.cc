@@ -42,7 +42,6 @@ json schema_of(const ToolDefinition& tool) {
   return json::parse(tool.schema);
 }
 
-const char* word(Era era) { return era == Era::Modern ? "modern" : "legacy"; }
 
 // ---- reading -----------------------------------------------------------------------------------------------------
 

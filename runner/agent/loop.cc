@@ -95,12 +95,19 @@ void save(Context& context, const Run& run, const std::string& status, std::vect
   Job& job = context.job;
   std::string parent = job.head;
   std::uint64_t parent_seq = job.seq++;
-  job.head = snapshot::sha256(fmt::format("{}/{}/{}", job.id, job.branch, job.seq)).substr(0, 12);
+  job.head = checkpoint_id(job);
   job.status = run.parent.empty() ? status : "proceeding";
   job.wall_ms = context.wall_ms();
   events::CheckpointSaved told{job.seq, job.head, run.id, run.step, status, agent::told(job.usage)};
   Delta delta{run.id, std::move(messages), begins};
-  context.ledger.commit(fmt::format("{:08}-{}", job.seq, job.head), encode_checkpoint(job, delta, parent, parent_seq), std::move(told));
+  context.ledger.commit(checkpoint_name(job.seq, job.head), encode_checkpoint(job, delta, parent, parent_seq), std::move(told));
+}
+
+void tell_end(Context& context, const Run& run) {
+  events::RunEnded told{run.id, run.result, {}, {}, run.step, "untrusted"};
+  if (run.result != "success") told.reason = run.text;
+  else if (!run.text.empty()) told.text = events::JsonText{context.store.payload(run.text)};
+  context.ledger.event(told);
 }
 
 void Loop::end(const std::string& result, const std::string& text, const std::string& reason) {

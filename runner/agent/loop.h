@@ -21,6 +21,9 @@ namespace runner::agent {
 /// A checkpoint of this run, with the messages that are new. It is announced once it is durable.
 void save(Context& context, const Run& run, const std::string& status, std::vector<Message> messages, bool begins = false);
 
+/// Of a run that had ended before this process took it up, in case that nobody said so.
+void tell_end(Context& context, const Run& run);
+
 class Loop {
  public:
   Loop(Context& context, Run& run);
@@ -38,6 +41,7 @@ class Loop {
   bool within_limits(std::uint64_t& max_tokens);
   std::optional<Completion> ask_model(std::uint64_t max_tokens);
   std::optional<Completion> recorded();
+  std::optional<std::uint64_t> spend(const Usage& usage);
   void open_turn(Completion completion, std::uint64_t ms, std::uint64_t number);
   std::string digest_request() const;
   const std::string& head_payload();
@@ -49,6 +53,7 @@ class Loop {
   void dispatch_one(Call& call, bool waits);
   void ask_person(Call& call, const std::string& kind);
   void run_tool(Call& call);
+  void tell_started(const Call& call);
   void finish_call(Call& call, ToolResult result, const events::ToolCallFinished& told);
   void finish_call(Call& call, const std::string& error);
   void set_todo(Call& call);

@@ -11,6 +11,7 @@
 #include "runner/agent/assignment.h"
 #include "runner/agent/confine.h"
 #include "runner/agent/drive.h"
+#include "runner/agent/lock.h"
 #include "runner/agent/markdown.h"
 #include "runner/agent/prompt.h"
 #include "runner/agent/text.h"
@@ -44,7 +45,10 @@ ExpertFile read_file_of(const Order& order, std::string& digest) {
     digest = snapshot::sha256(*text);
     file = path.ends_with(".md") ? read_markdown(path, *text, wrong) : read_experts(path, *text, wrong);
   }
-  if (!file) throw Mistakes{wrong.text()};
+  if (file && !order.agents.empty() && add_markdown_folder(order.agents, order.expert, *file, wrong))
+    for (const std::string& name : list_dir(order.agents))
+      if (name.ends_with(".md")) digest = snapshot::sha256(digest + name + read_file(order.agents + "/" + name));
+  if (!file || !wrong.empty()) throw Mistakes{wrong.text()};
   return std::move(*file);
 }
 
@@ -59,18 +63,6 @@ void set_defaults(ExpertFile& file, const Order& order) {
   if (file.provider.base_url.empty() && file.provider.name == "anthropic") file.provider.base_url = "https://api.anthropic.com";
   if (file.provider.base_url.empty() && file.provider.name == "openai") file.provider.base_url = "https://api.openai.com";
   if (file.model.empty() && (file.provider.name == "script" || file.provider.name == "replay")) file.model = file.provider.name;
-}
-
-// The experts that this job can come to, from the one that it begins with.
-std::set<std::string> reachable(const ExpertFile& file, const std::string& from) {
-  std::set<std::string> all{from};
-  for (std::vector<std::string> left{from}; !left.empty();) {
-    std::string name = left.back();
-    left.pop_back();
-    for (const std::string& next : file.experts.at(name).delegates)
-      if (all.insert(next).second) left.push_back(next);
-  }
-  return all;
 }
 
 Needs needs_of(const ExpertFile& file, const Order& order, const std::string& digest) {
@@ -116,6 +108,30 @@ Script script_of(const ExpertFile& file) {
   return script;
 }
 
+// experts.lock beside the expert file. What it says of skills that are not as it says is left out, if that is allowed.
+Lock lock_of(const ExpertFile& file, const Order& order) {
+  std::string path = file.path.substr(0, file.path.rfind('/') + 1) + "experts.lock";
+  auto text = find_file(path, 16u << 20);
+  if (!text) return {};
+  Diagnostics wrong;
+  auto lock = read_lock(path, *text, wrong);
+  if (!lock && (order.locks || order.allow_drift)) {
+    fmt::print(stderr, "{}\nrunner: {} is left out\n", wrong.text(), path);
+    return {};
+  }
+  if (!lock) throw Mistakes{fmt::format("{}\nwrite it anew with `runner job lock {}`", wrong.text(), order.expert)};
+  if (order.locks) return std::move(*lock);
+  // Only those that this job can come to.
+  ExpertFile ours = file;
+  std::set<std::string> names = reachable(file, order.expert);
+  std::erase_if(ours.experts, [&](const auto& each) { return !names.count(each.first); });
+  std::erase_if(lock->experts, [&](const auto& each) { return !names.count(each.first); });
+  std::vector<std::string> differs = drift(*lock, ours);
+  if (differs.empty()) return std::move(*lock);
+  if (order.allow_drift) return {};
+  throw Mistakes{fmt::format("{}: {}\nwrite it anew with `runner job lock {}`, or go on all the same with --allow-drift", path, fmt::join(differs, "\n" + path + ": "), order.expert)};
+}
+
 // A message of `runner job`: a file in memory, since it may be longer than a socket takes at once.
 std::optional<std::string> receive_text(const Fd& socket) {
   auto message = receive_message(socket.get());
@@ -148,6 +164,7 @@ int run() {
       throw Mistakes{fmt::format("--answers: {}", error.what())};
     }
   }
+  assignment.lock = lock_of(file, order);
   send_message(socket.get(), encode(needs));
   auto second = receive_text(socket);
   if (!second) return kRunnerFailed;  // it has said why
@@ -155,9 +172,10 @@ int run() {
 
   assignment.job = order.job, assignment.expert = order.expert, assignment.query = order.query, assignment.session = order.session;
   assignment.started = order.started, assignment.runner_version = order.version;
+  assignment.resume_from = order.resume_from;
   assignment.begins = order.begins, assignment.answers_on_stdin = order.answers_on_stdin, assignment.deltas = order.deltas;
   assignment.recorded_tools = order.recorded_tools, assignment.interactive_delegates = order.interactive_delegates;
-  assignment.cancel = order.cancel;
+  assignment.cancel = order.cancel, assignment.warms = order.warms, assignment.locks = order.locks;
   assignment.environment = std::move(grant.environment);
   std::string folder = confine(order.folder, grant.id);
   Hands hands(std::move(socket));

@@ -82,6 +82,9 @@ std::string pick_version(const std::vector<std::string>& offered) {
   return {};
 }
 
+const char* word(Era era) { return era == Era::Modern ? "modern" : "legacy"; }
+Era era_named(std::string_view word) { return word == "modern" ? Era::Modern : Era::Legacy; }
+
 Era era_of(std::string_view version) { return version == kModernVersion ? Era::Modern : Era::Legacy; }
 
 std::string discover_line(std::uint64_t id, const Speech& speech) {

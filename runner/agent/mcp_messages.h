@@ -18,6 +18,9 @@ constexpr std::string_view kNewestLegacyVersion = "2025-11-25";
 /// The newest of those that we speak as well; empty when there is none.
 std::string pick_version(const std::vector<std::string>& offered);
 Era era_of(std::string_view version);
+/// As records have them: "modern" and "legacy".
+const char* word(Era era);
+Era era_named(std::string_view word);
 
 struct McpCall {
   std::uint64_t id = 0;         // never used before on this connection

@@ -45,7 +45,7 @@ void read_answer(const json& j, const std::string& at, Script& to, Diagnostics& 
 
 class ScriptProvider : public Provider {
  public:
-  ScriptProvider(const Script& script, const Run& run) : script_(script), expert_(run.expert), given_(run.generations) {}
+  ScriptProvider(const Script& script, const Run& run) : script_(script), expert_(run.expert), given_(run.step) {}
 
   std::variant<Completion, Failure> generate(const Request& request, const Progress& progress) override {
     std::uint64_t at = 0;

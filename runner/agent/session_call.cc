@@ -157,7 +157,7 @@ std::string bytes_of(const nlohmann::json& data) {
 
 }  // namespace
 
-std::optional<LoggedCall> find_in_log(const Fd& log, const std::string& call) {
+std::optional<LoggedCall> find_in_log(const Fd& log, const std::string& call, bool* whole) {
   std::optional<LoggedCall> found;
   std::string text;
   char block[65536];
@@ -168,13 +168,17 @@ std::optional<LoggedCall> find_in_log(const Fd& log, const std::string& call) {
     text.append(block, static_cast<std::size_t>(got));
     for (std::size_t end; (end = text.find('\n')) != std::string::npos; text.erase(0, end + 1)) {
       std::string_view line = std::string_view(text).substr(0, end);
+      if (whole) *std::exchange(whole, nullptr) = line.find(R"("sequence":"00000000000001")") != std::string_view::npos;
       if (line.find('"' + call + '"') == std::string_view::npos) continue;  // most lines are of others
       auto event = nlohmann::json::parse(line, nullptr, false);
       if (!event.is_object() || !event.contains("data") || event["data"].value("call", "") != call) continue;
       std::string type = event.value("type", "");
       if (!found) found.emplace();
       if (type == "process.exited") found->exited = event["data"].dump();
-      if (type == "stdio") (event["data"].value("stream", "") == "stderr" ? found->err : found->out) += bytes_of(event["data"]);
+      if (type != "stdio") continue;
+      LoggedStream& stream = event["data"].value("stream", "") == "stderr" ? found->err : found->out;
+      if (stream.bytes.empty()) stream.from = event["data"].value("offset", std::uint64_t{0});
+      stream.bytes += bytes_of(event["data"]);
     }
   }
 }

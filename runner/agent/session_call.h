@@ -44,11 +44,19 @@ class SessionCall {
   std::string last_words_;               // of stderr
 };
 
+/// What a log has of a stream: not its beginning, when the session has come out of a snapshot, or its log is long.
+struct LoggedStream {
+  std::uint64_t from = 0;                // of its bytes that were ever printed
+  std::string bytes;
+  std::uint64_t end() const { return from + bytes.size(); }
+};
+
 /// The end of a call as the session's log tells it, with what it had printed; empty when the log knows of no such call.
 struct LoggedCall {
   std::optional<std::string> exited;     // the data of process.exited, as JSON; empty: it has begun, and not ended
-  std::string out, err;
+  LoggedStream out, err;
 };
-std::optional<LoggedCall> find_in_log(const isolate::sys::Fd& log, const std::string& call);
+/// `whole` becomes whether the log has its beginning.
+std::optional<LoggedCall> find_in_log(const isolate::sys::Fd& log, const std::string& call, bool* whole = nullptr);
 
 }  // namespace runner::agent

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runner/snapshot/digest.h"
+
 namespace runner::agent {
 
 using json = nlohmann::json;  // with sorted keys: the same values give the same text
@@ -103,7 +105,8 @@ Call read_call(const json& j) {
 std::string dump(const json& j) { return j.dump(-1, ' ', true, json::error_handler_t::replace); }
 
 json run_json(const Run& r) {
-  json j{{"id", r.id}, {"expert", r.expert}, {"step", r.step}, {"children", r.children}, {"calls", r.calls}, {"generations", r.generations}, {"context", r.context}};
+  json j{{"id", r.id}, {"expert", r.expert}, {"step", r.step}, {"calls", r.calls}, {"generations", r.generations}, {"context", r.context},
+         {"usage", to_json(r.usage)}, {"cost", r.cost}};
   if (!r.parent.empty()) j["parent"] = r.parent, j["parent_call"] = r.parent_call;
   if (!r.session.empty()) j["session"] = r.session;
   if (!r.todo.empty()) j["todo"] = r.todo;
@@ -122,10 +125,11 @@ void read_run(const json& j, Run& r) {
   r.id = j.at("id");
   r.expert = j.at("expert");
   r.step = j.at("step");
-  r.children = j.at("children");
   r.calls = j.at("calls");
   r.generations = j.at("generations");
   r.context = j.at("context");
+  r.usage = read_usage(j.at("usage"));
+  r.cost = j.at("cost");
   r.parent = j.value("parent", "");
   r.parent_call = j.value("parent_call", "");
   r.session = j.value("session", "");
@@ -145,6 +149,26 @@ void read_run(const json& j, Run& r) {
 
 }  // namespace
 
+namespace {
+
+json to_json(const std::map<std::string, Service>& services) {
+  json all = json::object();
+  for (const auto& [skill, s] : services)
+    all[skill] = {{"name", s.name}, {"era", s.era}, {"version", s.version}, {"output", s.output}, {"next_id", s.next_id}};
+  return all;
+}
+
+std::map<std::string, Service> read_services(const json& j) {
+  std::map<std::string, Service> services;
+  for (const auto& [skill, s] : j.items()) services[skill] = {s.at("name"), s.at("era"), s.at("version"), s.at("output"), s.at("next_id")};
+  return services;
+}
+
+}  // namespace
+
+std::string encode(const std::map<std::string, Service>& services) { return dump(to_json(services)); }
+std::map<std::string, Service> decode_services(const std::string& text) { return read_services(json::parse(text)); }
+
 std::string encode_checkpoint(const Job& job, const Delta& delta, const std::string& parent, std::uint64_t parent_seq) {
   const Run& run = job.runs.at(delta.run);
   json messages = json::array();
@@ -153,8 +177,20 @@ std::string encode_checkpoint(const Job& job, const Delta& delta, const std::str
          {"run", run_json(run)}, {"messages", messages}, {"generations", job.generations}, {"steps", job.steps},
          {"usage", to_json(job.usage)}, {"cost", job.cost}, {"wall_ms", job.wall_ms}};
   if (delta.begins) j["query"] = run.query;
-  for (const auto& [skill, service] : job.services)
-    j["services"][skill] = {{"name", service.name}, {"era", service.era}, {"version", service.version}, {"output", service.output}, {"next_id", service.next_id}};
+  if (!job.services.empty()) j["services"] = to_json(job.services);
+  return dump(j) + "\n";
+}
+
+std::string checkpoint_id(const Job& job) { return snapshot::sha256(fmt::format("{}/{}/{}", job.id, job.branch, job.seq)).substr(0, 12); }
+
+std::string checkpoint_name(std::uint64_t seq, const std::string& id) { return fmt::format("{:08}-{}", seq, id); }
+
+std::string move_checkpoint(const std::string& text, const std::string& job) {
+  json j = json::parse(text);
+  std::string from = j.at("job");
+  j["job"] = job;
+  json& run = j.at("run");
+  if (run.contains("session")) run["session"] = job + run.at("session").get<std::string>().substr(from.size());
   return dump(j) + "\n";
 }
 
@@ -168,17 +204,19 @@ void apply_checkpoint(Job& job, const std::string& text) {
   job.branch = j.at("branch");
   job.status = j.at("status");
   job.generations = j.at("generations");
-  job.steps = j.at("steps");
-  job.usage = read_usage(j.at("usage"));
-  job.cost = j.at("cost");
   job.wall_ms = j.at("wall_ms");
   job.services.clear();
-  if (j.contains("services"))
-    for (const auto& [skill, s] : j.at("services").items()) job.services[skill] = {s.at("name"), s.at("era"), s.at("version"), s.at("output"), s.at("next_id")};
+  if (j.contains("services")) job.services = read_services(j.at("services"));
   Run& run = job.runs[j.at("run").at("id").get<std::string>()];
   read_run(j.at("run"), run);
   if (j.contains("query")) run.query = j.at("query");
   for (const json& message : j.at("messages")) run.messages.push_back(read_message(message));
+  sum_up(job);
+}
+
+void sum_up(Job& job) {
+  job.steps = 0, job.usage = {}, job.cost = 0;
+  for (const auto& [id, run] : job.runs) job.steps += run.step, job.usage += run.usage, job.cost += run.cost;
 }
 
 std::string encode(const Message& message) { return dump(to_json(message)); }

@@ -43,7 +43,9 @@ struct Run {
   std::string parent, parent_call;   // of a delegate: the run, and the key of the call
   std::string session;               // a fork of its own; empty: the job's
   std::uint64_t step = 0;            // steps that are committed
-  std::uint64_t children = 0, calls = 0, generations = 0;
+  std::uint64_t calls = 0, generations = 0;
+  Usage usage;                       // of its own generations: what its checkpoint says is what they were
+  std::uint64_t cost = 0;            // likewise, micro-units
   std::uint64_t context = 0;         // tokens of its last request and answer
   std::vector<Message> messages;
   std::optional<Turn> turn;
@@ -68,7 +70,8 @@ struct Job {
   std::string head;                  // its id
   std::string branch = "b1";
   std::map<std::string, Run> runs;
-  std::uint64_t generations = 0, steps = 0;
+  std::uint64_t generations = 0;
+  std::uint64_t steps = 0;           // of all runs, as the next two
   Usage usage;
   std::uint64_t cost = 0;            // micro-units
   std::uint64_t wall_ms = 0;         // of all that it has run for
@@ -90,9 +93,18 @@ inline Usage& operator+=(Usage& to, const Usage& more) {
 }
 inline std::uint64_t total(const Usage& u) { return u.input + u.cache_read + u.cache_write + u.output; }
 
+/// Steps, usage and cost of the job are those of its runs.
+void sum_up(Job& job);
+
 /// A checkpoint as JSON: the job's numbers, all of the run but its messages, and those that are new.
 /// `parent` and its number are of the checkpoint before; empty for the first.
 std::string encode_checkpoint(const Job& job, const Delta& delta, const std::string& parent, std::uint64_t parent_seq);
+/// The id of the checkpoint with the job's number, in its branch.
+std::string checkpoint_id(const Job& job);
+/// "<seq>-<id>": its file, and what HEAD says.
+std::string checkpoint_name(std::uint64_t seq, const std::string& id);
+/// The same checkpoint in another job, whose session is called as it is; its name stays.
+std::string move_checkpoint(const std::string& text, const std::string& job);
 /// Adds one to what those before it gave. Throws std::runtime_error for one that is not of this job, or not behind them.
 void apply_checkpoint(Job& job, const std::string& text);
 
@@ -101,6 +113,8 @@ std::string encode(const Message& message);
 Message decode_message(const std::string& text);
 std::string encode(const ToolResult& result);
 ToolResult decode_result(const std::string& text);
+std::string encode(const std::map<std::string, Service>& services);
+std::map<std::string, Service> decode_services(const std::string& text);
 std::string encode(const Completion& completion);
 Completion decode_completion(const std::string& text);
 /// All of a request but its messages, with its keys sorted and without spaces: what is digested and recorded.

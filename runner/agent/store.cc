@@ -10,6 +10,7 @@
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "runner/agent/told.h"
 #include "runner/snapshot/digest.h"
 
 namespace runner::agent {
@@ -61,6 +62,11 @@ std::optional<std::string> Store::head() const {
   return text;
 }
 
+void Store::set_head(const std::optional<std::string>& name) const {
+  if (name) return replace_file(file("HEAD"), *name + "\n", 0600, true);
+  check(::unlink(file("HEAD").c_str()), "remove {}", file("HEAD"));
+}
+
 Job Store::load(const std::string& id, const std::string& last) const {
   Job job;
   job.id = id;
@@ -79,7 +85,7 @@ Job Store::load(const std::string& id, const std::string& last) const {
       if (j.at("seq").get<std::uint64_t>() >= seq) throw std::runtime_error("its number does not lie before the next one's");
       seq = j.at("seq");
       texts.push_back(std::move(*text));
-      at = parent.empty() ? "" : fmt::format("{:08}-{}", j.at("parent_seq").get<std::uint64_t>(), parent);
+      at = parent.empty() ? "" : checkpoint_name(j.at("parent_seq"), parent);
     } catch (const std::exception& error) {
       throw std::runtime_error(fmt::format("checkpoint {} of job {} cannot be read: {}", path, id, error.what()));
     }
@@ -104,6 +110,13 @@ std::string Store::payload(std::string_view text) const {
     sync_folder(file("blobs"));
   }
   return fmt::format(R"({{"ref":{{"sha256":"{}","bytes":{}}}}})", digest, text.size());
+}
+
+void Store::write_services(const std::map<std::string, Service>& services) const { put_file(file("services.json"), encode(services) + "\n"); }
+
+std::map<std::string, Service> Store::services() const {
+  auto text = find_file(file("services.json"), kLargestFile);
+  return text ? decode_services(*text) : std::map<std::string, Service>();
 }
 
 void Store::write_exchange(std::uint64_t number, std::string_view text) const { put_file(file(fmt::format("exchanges/{}.json", number)), text); }
@@ -168,7 +181,19 @@ void Ledger::push(Item item) {
   more_.notify_one();
 }
 
-void Ledger::event(events::Event event) { push(std::move(event)); }
+void Ledger::event(events::Event event) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!said_.empty() && said_.erase(told_once(event))) return;
+  }
+  push(std::move(event));
+}
+
+void Ledger::leave_out(std::set<std::string> said) {
+  std::lock_guard lock(mutex_);
+  said_ = std::move(said);
+}
+
 void Ledger::commit(const std::string& name, std::string text, events::CheckpointSaved told) { push(Commit{name, std::move(text), std::move(told)}); }
 
 void Ledger::drain() {

@@ -5,6 +5,7 @@
 //              checkpoints/<seq>-<id>.json    state.h; what each adds
 //              blobs/<sha256>                 large payloads of events
 //              tools/<run>.json               what its skills offer
+//              services.json                  how far its servers were spoken to, of a job that begins with a warm snapshot
 //              exchanges/<n>.json             one generation: request, answer, its raw bytes
 //              journal                        what was done since, a line each, before it is in a checkpoint
 //              events.ndjson                  the stream, with its key and head (runner/events/log.h)
@@ -21,6 +22,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -33,6 +35,9 @@
 
 namespace runner::agent {
 
+/// As events tell it.
+inline events::TokenUsage told(const Usage& u) { return {u.input, u.cache_read, u.cache_write, u.output, u.reasoning}; }
+
 /// The files of one job. Not of a thread's own: what is written at once has names of its own.
 class Store {
  public:
@@ -43,12 +48,17 @@ class Store {
   /// goes on silently from an older state. Empty `head` of the result: there is none yet.
   Job load(const std::string& id, const std::string& last = {}) const;
   std::optional<std::string> head() const;
+  /// Back to an older one; empty: to the beginning.
+  void set_head(const std::optional<std::string>& name) const;
 
   /// A JSON string, or a reference to a blob when it is long.
   std::string payload(std::string_view text) const;
   /// What a run is offered by its skills, so that who goes on with it need not ask the servers again.
   void write_tools(const std::string& run, const std::map<std::string, std::vector<ToolDefinition>>& by_skill) const;
   std::optional<std::map<std::string, std::vector<ToolDefinition>>> find_tools(const std::string& run) const;
+  /// Of the servers in a warm snapshot, which a job begins with.
+  void write_services(const std::map<std::string, Service>& services) const;
+  std::map<std::string, Service> services() const;
   void write_exchange(std::uint64_t number, std::string_view text) const;
   std::optional<std::string> find_exchange(std::uint64_t number) const;
 
@@ -59,7 +69,8 @@ class Store {
 
 /// What was done behind the last checkpoint: kind, key and rest of each line. A torn last line is none.
 struct JournalLine {
-  char kind = 0;  // G a generation (rest: number of its exchange), I a call is about to be made, R it has this result
+  // G a generation (rest: number of its exchange), I a call is about to be made, R it has this result, S a server has been greeted ("ERA NAME VERSION")
+  char kind = 0;
   std::string key, rest;
 };
 class Journal {
@@ -82,6 +93,8 @@ class Ledger {
   ~Ledger();
 
   void event(events::Event event);
+  /// What an earlier process has said already (told.h): each of these is left out once.
+  void leave_out(std::set<std::string> said);
   void commit(const std::string& name, std::string text, events::CheckpointSaved told);
   /// Returns when all of that is out. Throws what went wrong, once; nothing was announced from there on.
   void drain();
@@ -102,6 +115,7 @@ class Ledger {
   std::mutex mutex_;
   std::condition_variable more_, less_;
   std::deque<Item> queue_;
+  std::set<std::string> said_;
   bool busy_ = false, over_ = false;
   std::exception_ptr error_;
   std::thread thread_;

@@ -71,8 +71,16 @@ Toolbox::~Toolbox() = default;
 const std::vector<ToolDefinition>& Toolbox::definitions() {
   // What an earlier process was told still holds: the model has seen it. A server is reached at its first call.
   std::map<std::string, std::vector<ToolDefinition>> offered;
+  bool all_locked = true;
+  for (const auto& [skill, each] : expert_.skills)
+    if (std::holds_alternative<McpStdioSkill>(each.is)) all_locked = all_locked && locked(skill);
   if (auto known = context_.store.find_tools(run_.id)) {
     offered = std::move(*known);
+  } else if (all_locked && !context_.starts_all) {
+    for (const auto& [skill, each] : expert_.skills)
+      if (const LockedSkill* lock = locked(skill))
+        for (const LockedTool& tool : lock->tools) offered[skill].push_back(tool.definition);
+    context_.store.write_tools(run_.id, offered);
   } else {
     // All are started before the first is spoken to: they take their time side by side.
     for (const auto& [skill, each] : expert_.skills)
@@ -80,6 +88,7 @@ const std::vector<ToolDefinition>& Toolbox::definitions() {
     for (auto& [skill, server] : servers_) {
       greet(*server);
       offered[skill] = server->client->list_tools().tools;
+      check_lock(skill, era_named(server->saved.era), offered[skill]);
     }
     context_.store.write_tools(run_.id, offered);
   }
@@ -97,6 +106,22 @@ void Toolbox::add_tools(const std::string& skill, const McpStdioSkill& is, const
     kinds_[tool.name] = ToolKind::Mcp;
     skill_of_[tool.name] = skill;
   }
+}
+
+const LockedSkill* Toolbox::locked(const std::string& skill) const {
+  if (!context_.lock) return nullptr;
+  auto of = context_.lock->experts.find(expert_.name);
+  if (of == context_.lock->experts.end()) return nullptr;
+  auto found = of->second.find(skill);
+  return found == of->second.end() ? nullptr : &found->second;
+}
+
+void Toolbox::check_lock(const std::string& skill, Era era, const std::vector<ToolDefinition>& tools) const {
+  const LockedSkill* lock = locked(skill);
+  if (!lock) return;
+  if (std::vector<std::string> differs = drift(*lock, skill, era, tools); !differs.empty())
+    throw McpError(fmt::format("skill {} of expert {} is not what experts.lock says: {}: look at what it has become, then `runner job lock {}`", skill, expert_.name,
+                               fmt::join(differs, "; "), expert_.name));
 }
 
 ToolKind Toolbox::kind(const std::string& tool) const {
@@ -127,15 +152,18 @@ Toolbox::Server& Toolbox::reach_server(const std::string& skill) {
     std::lock_guard lock(context_.mutex);
     known = context_.job.services[run_.id + "/" + skill];
   }
-  if (!known.era.empty()) {
-    if (auto call = SessionCall::attach(context_.hands.connect(session_), server->name)) {
+  if (auto call = SessionCall::attach(context_.hands.connect(session_), server->name)) {
+    if (known.era.empty()) {
+      call->end(kServerEnd);  // begun by one who was killed before he had written it down, and so was asked for nothing yet
+    } else {
       server->wire = std::make_unique<Wire>(context_, std::move(*call));
-      // What it has said to a connection that is gone is in the session's log.
-      if (auto logged = find_in_log(context_.hands.open_log(session_), server->name); logged && logged->out.size() >= known.output)
-        server->wire->catch_up(logged->out.substr(known.output), known.output);
+      // What it has said to a connection that is gone is in the session's log, but for what it said before the session was restored from a snapshot.
+      auto logged = find_in_log(context_.hands.open_log(session_), server->name);
+      bool missed = logged && logged->out.from <= known.output && logged->out.end() >= known.output;
+      server->wire->catch_up(missed ? logged->out.bytes.substr(known.output - logged->out.from) : "", known.output);
       server->client = std::make_unique<McpClient>(*server->wire);
       constexpr std::uint64_t kMargin = 1000;  // requests that the journal does not know of
-      server->client->resume(known.era == "modern" ? Era::Modern : Era::Legacy, known.version, known.next_id + kMargin);
+      server->client->resume(era_named(known.era), known.version, known.next_id + kMargin);
       server->saved = known;
       server->taken_up = true;
     }
@@ -168,7 +196,11 @@ void Toolbox::greet(Server& server) {
   if (server.taken_up) return;
   try {
     Began began = server.client->begin();
-    server.saved = {server.name, began.era == Era::Modern ? "modern" : "legacy", began.version, 0, 1};
+    server.saved = {server.name, word(began.era), began.version, 0, 1};
+    std::string key = run_.id + "/" + server.skill;
+    context_.journal.add('S', key, fmt::format("{} {} {}", word(began.era), server.name, began.version));
+    std::lock_guard lock(context_.mutex);
+    context_.job.services[key] = server.saved;
   } catch (const EndsJob&) {
     throw;
   } catch (const std::exception& error) {
@@ -181,6 +213,8 @@ Toolbox::Server& Toolbox::start_server(const std::string& skill) {
   Server& server = reach_server(skill);
   try {
     greet(server);
+    // What the model was told of it is the lock's.
+    if (!server.taken_up && locked(skill)) check_lock(skill, era_named(server.saved.era), server.client->list_tools().tools);
   } catch (const McpError&) {
     server.wire->call().end(kServerEnd);
     servers_.erase(skill);
@@ -246,7 +280,6 @@ ToolEnd Toolbox::use_file(const Call& call, bool begun) {
   ToolEnd end;
   try {
     end.result = files_->host->call(call.key, call.wish.name, call.wish.arguments, kFileDeadline);
-    files_->host->ack(call.key);
   } catch (const std::exception& error) {
     bool broken = dynamic_cast<const ServerGone*>(&error) || dynamic_cast<const ToolHostBroken*>(&error);
     if (!broken) throw;
@@ -255,6 +288,17 @@ ToolEnd Toolbox::use_file(const Call& call, bool begun) {
     return error_end(fmt::format("{}: the tool host inside the sandbox is gone, and what it did is not known: {}", call.wish.name, error.what()));
   }
   return end;
+}
+
+void Toolbox::settled(const Call& call) {
+  if (!files_ || kind(call.wish.name) != ToolKind::File) return;
+  try {
+    files_->host->ack(call.key);
+  } catch (const EndsJob&) {
+    throw;
+  } catch (const std::exception&) {
+    files_.reset();  // it is gone, which the next call is told
+  }
 }
 
 ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
@@ -311,6 +355,11 @@ ToolEnd Toolbox::use_server(Server& server, const Call& call, bool begun) {
   end.input = std::move(outcome.input);
   if (outcome.timed_out) end.verdict = "timeout";
   return end;
+}
+
+void Toolbox::make_ready() {
+  definitions();
+  if (!files_) reach_files();
 }
 
 void Toolbox::let_go() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runner/agent/context.h"
+#include "runner/agent/lock.h"
 #include "runner/agent/session_call.h"
 #include "runner/agent/tool_end.h"
 
@@ -35,6 +36,11 @@ class Toolbox {
   /// File, Exec and Mcp. What was begun before a crash, as the journal says, is taken up where it was. Throws Cancelled; everything else that
   /// goes wrong is an error result.
   ToolEnd use(const Call& call, bool begun);
+  /// Its result is in the journal: whoever made it need not remember it any more.
+  void settled(const Call& call);
+
+  /// All that a first call would have to wait for: for a snapshot of it. Instead of definitions().
+  void make_ready();
 
   /// For a checkpoint: how far each server has been listened to. The connections are closed, since the session is about to be suspended.
   void let_go();
@@ -49,6 +55,8 @@ class Toolbox {
   Server& reach_server(const std::string& skill);
   void greet(Server& server);
   Server& start_server(const std::string& skill);
+  const LockedSkill* locked(const std::string& skill) const;  ///< null when experts.lock has nothing of it
+  void check_lock(const std::string& skill, Era era, const std::vector<ToolDefinition>& tools) const;
   void add_tools(const std::string& skill, const McpStdioSkill& is, const std::vector<ToolDefinition>& tools);
 
   Context& context_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "runner/agent/expert.h"
 #include "runner/agent/toolbox.h"
@@ -70,22 +71,42 @@ std::string working_directory(const std::string& asked) {
   return path;
 }
 
+constexpr std::uint64_t kEndIsWritten = 2000;  // milliseconds
+
 }  // namespace
 
 ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
   std::optional<SessionCall> running;
   Kept out, err;
   std::uint64_t from[3] = {0, 0, 0};  // what the log has told already
+  std::string session;  // which one it is
+  isolate::sys::Fd connection = context_.hands.connect(session_, &session);
+  auto unknown = [](const char* why) { return error_end(fmt::format("exec: {}; what the program did is not known", why)); };
   if (begun) {
-    running = SessionCall::attach(context_.hands.connect(session_), call.key);
-    if (auto logged = find_in_log(context_.hands.open_log(session_), call.key)) {
-      out.add(logged->out);
-      err.add(logged->err);
-      from[1] = logged->out.size(), from[2] = logged->err.size();
+    // One that has the call is the one that was asked for it, as no two calls have one name.
+    bool same = context_.results.at("I " + intent_of(call)) == "exec " + session;
+    std::optional<LoggedCall> logged;
+    bool whole = true;
+    // One that has begun and does not run any more has an end, which may be about to be written.
+    for (auto since = supervise::Clock::now();;) {
+      running = SessionCall::attach(std::move(connection), call.key);
+      logged = find_in_log(context_.hands.open_log(session_), call.key, &whole);
+      if (running || !logged || logged->exited || supervise::milliseconds_since(since) > kEndIsWritten) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      context_.check();
+      connection = context_.hands.connect(session_);
+    }
+    if (!logged && !running && !same) return unknown("the sandbox ended while the call ran");
+    if (!logged && !running && !whole) return unknown("the log of the sandbox does not reach back to the call any more");
+    if (logged) {
+      out.add(logged->out.bytes);
+      err.add(logged->err.bytes);
+      from[1] = logged->out.end(), from[2] = logged->err.end();
       ToolEnd end;
       if (logged->exited) return read_exit(*logged->exited, out, err, end), end;
-      if (!running) return error_end("exec: the program was running when the sandbox ended; what it did is not known");
+      if (!running) return unknown("it was running when the job was interrupted, and its end was not recorded");
     }
+    if (!running) connection = context_.hands.connect(session_);
   }
   if (!running) {
     json arguments = json::parse(call.wish.arguments);
@@ -102,8 +123,8 @@ ToolEnd Toolbox::use_exec(const Call& call, bool begun) {
     wish.wall_ms = arguments.value("timeout_ms", kExecDeadline);
     wish.detached = true;
     wish.service = call.key;
-    context_.journal.add('I', intent_of(call), "exec");
-    running = SessionCall::start(context_.hands.connect(session_), wish);
+    context_.journal.add('I', intent_of(call), "exec " + session);
+    running = SessionCall::start(std::move(connection), wish);
   }
   try {
     for (;;) {

@@ -1,10 +1,12 @@
 #include "runner/cli/awake.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <stdexcept>
 
+#include "isolate/sys/file.h"
 #include "runner/cli/sessions.h"
 #include "runner/supervise/client.h"
 
@@ -17,7 +19,8 @@ namespace {
 std::string socket_of(const session::Entry& entry) { return entry.file("control.sock"); }
 
 void wake_from_disk(Context& context, const std::string& id) {
-  Child child = start_self(context, {"wake", id}, STDERR_FILENO, -1);  // its id is of no interest
+  Fd nothing = open_file("/dev/null", O_WRONLY | O_CLOEXEC);  // it prints the id, which who asks knows
+  Child child = start_self(context, {"wake", id}, nothing.get(), -1);
   if (child.wait() != Exit{}) throw std::runtime_error(fmt::format("session {} is suspended and could not be woken", id));
 }
 

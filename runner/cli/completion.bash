@@ -12,7 +12,7 @@ _runner() {
   if [[ -z $verb ]]; then
     COMPREPLY=($(compgen -W "$verbs --root --log --log-format --help --version" -- "$word"))
   elif [[ $word == -* ]]; then
-    [[ ( $verb == snapshot || $verb == job ) && $i -lt $((COMP_CWORD - 1)) ]] && verb="snapshot ${COMP_WORDS[i + 1]}"
+    [[ ( $verb == snapshot || $verb == job ) && $i -lt $((COMP_CWORD - 1)) ]] && verb="$verb ${COMP_WORDS[i + 1]}"
     COMPREPLY=($(compgen -W "$(runner $verb --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" -- "$word"))
   else
     case $verb in
@@ -28,8 +28,8 @@ _runner() {
           COMPREPLY=($(compgen -W "$(runner snapshot ls -q 2>/dev/null)" -- "$word"))
         fi ;;
       job)
-        if ((COMP_CWORD == i + 1)); then COMPREPLY=($(compgen -W "run continue replay list show events cancel rm" -- "$word"))
-        elif [[ ${COMP_WORDS[i + 1]} == run ]]; then COMPREPLY=($(compgen -f -- "$word"))
+        if ((COMP_CWORD == i + 1)); then COMPREPLY=($(compgen -W "run continue warm lock fork resume-from replay list show events cancel rm" -- "$word"))
+        elif [[ ${COMP_WORDS[i + 1]} == @(run|warm|lock) ]]; then COMPREPLY=($(compgen -f -- "$word"))
         else COMPREPLY=($(compgen -W "$(runner job list -q 2>/dev/null)" -- "$word")); fi ;;
       volume) COMPREPLY=($(compgen -W "ls inspect create rm prune $(runner volume ls -q 2>/dev/null)" -- "$word")) ;;
       policy) COMPREPLY=($(compgen -W "check explain list $(runner policy list 2>/dev/null)" -- "$word")) ;;

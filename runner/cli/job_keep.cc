@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "isolate/execute.h"
@@ -17,14 +18,19 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/agent/told.h"
 #include "runner/cli/inside.h"
 #include "runner/cli/job.h"
 #include "runner/cli/sessions.h"
+#include "runner/events/verify.h"
+#include "runner/session/volumes.h"
+#include "runner/snapshot/digest.h"
 #include "runner/snapshot/store.h"
 
 namespace runner::cli {
 
 using namespace isolate::sys;
+using namespace nlohmann::json_literals;
 
 namespace {
 
@@ -61,6 +67,14 @@ Child start_helper(const std::string& program, std::vector<std::string> words, s
   if (::getppid() != keeper) ::_exit(kRunnerFailed);
   ::execve(program.c_str(), argv.data(), env.data());
   ::_exit(127);
+}
+
+std::string said(const Fd& file) {
+  std::string text(4096, '\0');
+  ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
 }
 
 // Messages may be longer than a socket takes at once.
@@ -107,7 +121,8 @@ class Keeper {
     }
     base_url_ = needs.base_url;
     bool calls = order_.replay.empty() && (needs.provider == "anthropic" || needs.provider == "openai");
-    if (order_.cancel) missing.clear(), calls = false;
+    if (order_.cancel || order_.recorded_tools) missing.clear();  // no skill is started
+    if (order_.cancel) calls = false;
     if (calls && !needs.key_env.empty()) {
       const char* key = ::getenv(needs.key_env.c_str());
       if (key) key_ = key;
@@ -115,6 +130,7 @@ class Keeper {
       bool local = base_url_.starts_with("http://127.") || base_url_.starts_with("http://localhost") || base_url_.starts_with("http://[::1]");
       if (!key && !local) missing.push_back(needs.key_env);
     }
+    if (order_.warms) calls = false;
     header_ = needs.provider == "openai" ? "authorization:Bearer " : "x-api-key";
     if (!missing.empty()) {
       if (order_.begins) remove_tree(folder_);
@@ -127,14 +143,16 @@ class Keeper {
       record_.provider = needs.provider;
       record_.model = needs.model;
       if (record_.policy.empty()) record_.policy = needs.policy;
+      if (order_.warms) record_.environment_sha256 = digest_environment(record_.id, grant.environment);
+      else if (order_.replay.empty()) find_warm(context_, folder_, record_, grant.environment);
       write_job(folder_, record_);
-      if (grant.id)
-        for (const char* name : {"", "/checkpoints", "/blobs", "/exchanges", "/tools"})
-          check(::chown((folder_ + name).c_str(), grant.id, grant.id), "give {} to the job's user", folder_ + name);
+      give_to_user_of_job(folder_, record_.id);
     }
     // The session and its helpers are started with what is left.
     for (const std::string& name : needs.environment) ::unsetenv(name.c_str());
     if (!needs.key_env.empty()) ::unsetenv(needs.key_env.c_str());
+    // Its libraries take longer to be loaded than all else: it is ready when it is asked for.
+    if (calls) next_model_ = start_model();
     send_text(socket_.get(), agent::encode(grant));
     if (!order_.cancel && !order_.recorded_tools) begin_session();
   }
@@ -154,12 +172,20 @@ class Keeper {
       words = {"wake", record_.session};
     } else {
       if (state) run_self({"rm", "-f", record_.session});
+      if (order_.begins && !record_.warm.empty()) {
+        words = {"restore", "-d", "--output", "raw", "--from", record_.warm, "-v", record_.workspace + ":/workspace", record_.session};
+        return start(words);
+      }
       words = {"run", "-d", "--name", record_.session, "--output", "raw"};
       if (!record_.policy.empty()) words.insert(words.end(), {"--policy", record_.policy});
       if (!record_.workspace.empty()) words.insert(words.end(), {"-v", record_.workspace + ":/workspace"});
       words.insert(words.end(), record_.session_flags.begin(), record_.session_flags.end());
       words.insert(words.end(), {"-v", helper_path("runner-tools") + ":" + agent::kToolsInside + ":ro", "--", agent::kToolsInside, "--wait"});
     }
+    start(words);
+  }
+
+  void start(const std::vector<std::string>& words) {
     starting_said_ = memory_file("said", "");
     starting_ = start_self(context_, words, starting_said_.get(), starting_said_.get());
   }
@@ -169,22 +195,16 @@ class Keeper {
     Exit exit = starting_.wait();
     // Another start of it may have been under way, of a keeper that was killed.
     if (exit == Exit{} || lives(record_.session)) return;
+    if (order_.begins && !record_.warm.empty()) {
+      report_error(context_.globals, fmt::format("job {}: the warm snapshot {} cannot be used, and its skills start anew: {}", record_.id, record_.warm, said(starting_said_)));
+      record_.warm.clear();
+      begin_session();
+      return await_session();
+    }
     throw NoSession(fmt::format("the session of the job cannot be started: {}", said(starting_said_)));
   }
 
-  static std::string said(const Fd& file) {
-    std::string text(4096, '\0');
-    ssize_t got = ::pread(file.get(), text.data(), text.size(), 0);
-    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    return text;
-  }
-
-  void run_self(const std::vector<std::string>& words) {
-    Fd words_said = memory_file("said", "");
-    Exit exit = start_self(context_, words, words_said.get(), words_said.get()).wait();
-    if (exit != Exit{}) throw std::runtime_error(said(words_said));
-  }
+  void run_self(const std::vector<std::string>& words) { cli::run_self(context_, words); }
 
   // One of this job's, whatever the loop may have become.
   void check_session(const std::string& id) const {
@@ -215,6 +235,11 @@ class Keeper {
     }
   }
 
+  // The key of its log is as old as the session, and goes on with it through suspension.
+  std::string identity_of(const std::string& id) const {
+    return snapshot::sha256(events::find_key(context_.directories().session_data(id) + "/events.ndjson").value_or("")).substr(0, 16);
+  }
+
   Fd start_model() {
     int pair[2];
     check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "make a socket pair");
@@ -223,7 +248,6 @@ class Keeper {
     write_all(key_in.get(), key_);
     key_in.close();
     std::string empty = folder_ + "/empty", id = std::to_string(user_of_job(record_.id) + 1);
-    make_dirs(empty, 0555);
     std::vector<std::string> words{"--base-url", base_url_, "--header", header_, "--socket", "3", "--key-fd", "4"};
     if (::geteuid() == 0) words.insert(words.end(), {"--uid", id, "--gid", id, "--empty-root", empty});
     models_.push_back(start_helper(helper_path("runner-model"), words, {theirs.get(), key_out.get()}, false));
@@ -240,9 +264,7 @@ class Keeper {
 
   void end_session_of(const std::string& id) {
     if (id == record_.session && starting_.pid()) starting_.wait();
-    if (session::Entry::find(context_.directories(), id)) run_self({"rm", "-f", id});
-    snapshot::Store store(context_.directories());
-    if (std::string origin = id + ".origin"; store.find(origin)) store.remove(origin);
+    end_job_session(context_, id);
   }
 
   void answer(const std::string& request) {
@@ -252,10 +274,11 @@ class Keeper {
     Fd fd;
     try {
       if (verb != "model") check_session(id);
-      if (verb == "connect") fd = connect(id);
+      if (verb == "connect") fd = connect(id), text += identity_of(id);
       else if (verb == "log") fd = open_file(context_.directories().session_data(id) + "/events.ndjson", O_RDONLY | O_CLOEXEC);
-      else if (verb == "model") fd = start_model();
+      else if (verb == "model") fd = next_model_ ? std::move(next_model_) : start_model();
       else if (verb == "end") end_session_of(id);
+      else if (verb == "keep") await_session(), run_self({"snapshot", "create", "--leave-running", "--name", id, id});
       else if (verb == "fork") check_session(to), fork_session(id, to);
       else if (verb == "suspend") {
         await_session();
@@ -293,12 +316,13 @@ class Keeper {
       if (!wait[1].revents) continue;
       Exit exit = agent_.wait();
       int code = code_of(exit);
-      if (exit.signal)
+      if (exit.signal && ended_on_disk()) code = told_code();
+      else if (exit.signal)
         report_error(context_.globals, fmt::format("job {}: its process was killed by signal {}: `runner job continue {}` goes on where it was", record_.id, exit.signal, record_.id));
       models_.clear();
       constexpr int kPaused = 75;
       // Who comes back finds it as it is; one that has ended for good leaves nothing.
-      bool stays = code == kPaused || (code == kRunnerFailed && !ended_on_disk());
+      bool stays = !order_.warms && (code == kPaused || (code == kRunnerFailed && begun_on_disk() && !ended_on_disk()));
       if (!stays) end_all();
       return code;
     }
@@ -306,33 +330,62 @@ class Keeper {
 
   // Whether the job has said its last word: a loop that was killed has not.
   bool ended_on_disk() const {
-    auto log = find_file(folder_ + "/events.ndjson", 1u << 30);
-    if (!log) return true;
-    std::size_t end = log->rfind('\n', log->size() < 2 ? 0 : log->size() - 2);
-    return log->find(R"("type":"job.ended")", end == std::string::npos ? 0 : end) != std::string::npos;
+    if (!begun_on_disk()) return false;
+    AsUserOfJob as(record_.id, folder_);
+    return agent::is_last(as.file("events.ndjson"), "job.ended");
+  }
+  bool begun_on_disk() const { return ::access((folder_ + "/events.ndjson").c_str(), F_OK) == 0; }
+  // What the job itself has said of its end.
+  int told_code() const {
+    AsUserOfJob as(record_.id, folder_);
+    auto event = nlohmann::json::parse(agent::last_event(as.file("events.ndjson")), nullptr, false);
+    auto exit = event.is_object() ? event.value("/data/exit"_json_pointer, nlohmann::json()) : nlohmann::json();
+    return exit.is_number_integer() ? exit.get<int>() & 0xff : kRunnerFailed;
   }
 
   void end_all() {
-    for (const std::string& id : session::list_entries(context_.directories()))
-      if (id == record_.session || id.starts_with(record_.session + ".")) {
-        try {
-          end_session_of(id);
-        } catch (const std::exception& error) {
-          report_error(context_.globals, error.what());
-        }
-      }
+    if (starting_.pid()) starting_.wait();
+    try {
+      end_sessions_of(context_, record_.id);
+    } catch (const std::exception& error) {
+      report_error(context_.globals, error.what());
+    }
   }
 
   Context& context_;
   agent::Order order_;
   JobRecord record_;
   std::string folder_, base_url_, header_, key_;
-  Fd signals_, socket_, starting_said_;
+  Fd signals_, socket_, starting_said_, next_model_;
   Child agent_, starting_;
   std::vector<Child> models_;
 };
 
 }  // namespace
+
+void run_self(Context& context, const std::vector<std::string>& words) {
+  Fd words_said = memory_file("said", "");
+  if (start_self(context, words, words_said.get(), words_said.get()).wait() != Exit{}) throw std::runtime_error(said(words_said));
+}
+
+void end_job_session(Context& context, const std::string& id) {
+  if (session::Entry::find(context.directories(), id)) run_self(context, {"rm", "-f", id});
+  snapshot::Store store(context.directories());
+  if (std::string origin = id + ".origin"; store.find(origin)) store.remove(origin);
+}
+
+std::string volume_of_job(const std::string& id) { return id + ".workspace"; }
+
+void remove_volume_of(Context& context, const std::string& id) {
+  std::string name = volume_of_job(id);
+  if (session::find_volume(context.directories(), name) && !session::remove_volume(context.directories(), name))
+    throw std::runtime_error(fmt::format("volume {} is in use", name));
+}
+
+void end_sessions_of(Context& context, const std::string& job) {
+  for (const std::string& id : session::list_entries(context.directories()))
+    if (id == job || id.starts_with(job + ".")) end_job_session(context, id);
+}
 
 int keep_job(Context& context, agent::Order order, JobRecord record) { return Keeper(context, std::move(order), std::move(record)).run(); }
 

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "isolate/sys/error.h"
@@ -36,7 +37,8 @@ JobState state_of(Context& context, const std::string& id) {
   JobState state{read_job(context, id), {}, {}, {}, {}, 0};
   std::string folder = job_folder(context, id);
   state.keeper = keeper_of(folder);
-  state.job = agent::Store(folder).load(id);
+  AsUserOfJob as(id, folder);
+  state.job = agent::Store(as.path()).load(id);
   for (const auto& [name, run] : state.job.runs) {
     if (!run.turn || !run.result.empty()) continue;
     for (const agent::Call& call : run.turn->calls)
@@ -56,6 +58,21 @@ json describe(const JobState& s) {
          {"usage", {{"input", u.input}, {"cache_read", u.cache_read}, {"cache_write", u.cache_write}, {"output", u.output}, {"reasoning", u.reasoning}}},
          {"cost", s.job.cost}, {"wall_ms", s.job.wall_ms}, {"keeper", s.keeper ? json(s.keeper) : json()}, {"pending", s.questions}};
   return j;
+}
+
+// By number; those of branches that HEAD has left, too.
+json all_checkpoints(const std::string& id, const std::string& folder) {
+  AsUserOfJob as(id, folder);
+  json all = json::array();
+  std::vector<std::string> names = list_dir(as.file("checkpoints"));
+  std::ranges::sort(names);
+  for (const std::string& name : names) {
+    if (!name.ends_with(".json")) continue;
+    json j = json::parse(read_file(as.file("checkpoints/" + name), 256u << 20));
+    all.push_back({{"checkpoint", name.substr(0, name.size() - 5)}, {"seq", j.at("seq")}, {"parent_seq", j.at("parent_seq")}, {"branch", j.at("branch")},
+                   {"run", j.at("run").at("id")}, {"step", j.at("run").at("step")}, {"status", j.at("status")}});
+  }
+  return all;
 }
 
 std::string printed(const json& j, int indent = -1) { return j.dump(indent, ' ', true, json::error_handler_t::replace) + "\n"; }
@@ -91,8 +108,9 @@ int job_list(Context& context) {
 }
 
 int job_show(Context& context) {
-  bool messages = false;
+  bool messages = false, checkpoints = false;
   Options options("job show", "What is known of a job, as JSON: runner job show JOB.");
+  options.flag("--checkpoints", checkpoints, "with all of its checkpoints, for `job resume-from`");
   options.flag("--messages", messages, "with the conversations of its runs");
   JobState s = state_of(context, one_argument(context.parse(options), "job show", "JOB"));
   json j = describe(s);
@@ -100,6 +118,8 @@ int job_show(Context& context) {
   j["workspace"] = s.record.workspace.empty() ? json() : json(s.record.workspace);
   j["session"] = s.record.session;
   j["expert_file"] = s.record.expert_file;
+  if (!s.record.warm.empty()) j["warm"] = s.record.warm;
+  if (!s.record.forked_from.empty()) j["forked_from"] = s.record.forked_from;
   for (const auto& [id, run] : s.job.runs) {
     json r{{"run", id}, {"expert", run.expert}, {"steps", run.step}, {"result", run.result.empty() ? json() : json(run.result)}, {"text", run.text.empty() ? json() : json(run.text)}};
     if (!run.parent.empty()) r["parent"] = run.parent, r["call"] = run.parent_call;
@@ -108,6 +128,7 @@ int job_show(Context& context) {
       for (const agent::Message& message : run.messages) r["messages"].push_back(json::parse(agent::encode(message)));
     j["runs"].push_back(r);
   }
+  if (checkpoints) j["checkpoints"] = all_checkpoints(s.record.id, job_folder(context, s.record.id));
   fmt::print("{}", printed(j, 2));
   return 0;
 }
@@ -117,7 +138,8 @@ int job_events(Context& context) {
   Options options("job events", "The events of a job: runner job events JOB.");
   options.flag("--verify", verify, "prove that no event was changed, added, moved or cut off");
   std::string id = one_argument(context.parse(options), "job events", "JOB");
-  std::string path = job_folder(context, id) + "/events.ndjson";
+  AsUserOfJob as(id, job_folder(context, id));
+  std::string path = as.file("events.ndjson");
   if (verify) {
     events::VerifyResult result = events::verify_log(path);
     if (!result.ok) throw std::runtime_error(fmt::format("the log of job {} is not as it was written: {}", id, result.why));
@@ -145,7 +167,7 @@ int job_cancel(Context& context) {
   agent::Order order = order_of(s.record, folder);
   order.workspace.clear();  // its AGENTS.md is of no interest any more
   order.begins = ::access((folder + "/events.ndjson").c_str(), F_OK) == -1;
-  order.cancel = true;
+  order.cancel = order.allow_drift = true;
   int code = keep_job(context, std::move(order), std::move(s.record));
   return code == 1 ? 0 : code;
 }
@@ -168,9 +190,8 @@ int job_rm(Context& context) {
       force = true;
     }
     if (status != "ended" && !force) throw std::runtime_error(fmt::format("job {} is {}: `runner job cancel {}` first, or give --force", id, status, id));
-    for (const std::string& each : session::list_entries(context.directories()))
-      if ((each == id || each.starts_with(id + ".")) && !(start_self(context, {"rm", "-f", each}, -1, -1).wait() == Exit{}))
-        throw std::runtime_error(fmt::format("session {} of job {} cannot be removed", each, id));
+    end_sessions_of(context, id);
+    remove_volume_of(context, id);
     remove_tree(folder);
     fmt::print("{}\n", id);
   });

@@ -1,39 +1,26 @@
 // `runner job run` and `continue`: a job begins, and goes on.
 #include <fmt/format.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <climits>
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "runner/agent/store.h"
+#include "runner/agent/told.h"
 #include "runner/cli/job.h"
 #include "runner/events/mask.h"
 #include "runner/events/trace.h"
-#include "runner/session/time.h"
 
 namespace runner::cli {
 
 using namespace isolate::sys;
 
 namespace {
-
-std::string fresh_job() {
-  std::uint32_t number;
-  check(::getrandom(&number, sizeof number, 0), "make a random id");
-  return fmt::format("j-{:08x}", number);
-}
-
-std::string here() {
-  char path[PATH_MAX];
-  return ::getcwd(path, sizeof path) ? path : "/";
-}
-
-std::string absolute(const std::string& path) { return path.empty() || path[0] == '/' ? path : here() + "/" + path; }
 
 std::string read_stdin_or_file(const std::string& path) {
   if (path != "-") return read_file(path);
@@ -49,33 +36,20 @@ agent::Order order_of(const JobRecord& record, const std::string& folder) {
   agent::Order order;
   order.job = record.id, order.folder = folder, order.expert = record.expert, order.query = record.query, order.session = record.session;
   order.started = record.started, order.version = RUNNER_VERSION, order.expert_file = record.expert_file;
-  order.directory = record.directory, order.workspace = record.workspace, order.provider = record.provider, order.model = record.model;
+  order.directory = record.directory, order.agents = record.agents, order.provider = record.provider, order.model = record.model;
   order.interactive_delegates = record.interactive_delegates;
+  if (record.workspace.starts_with("/")) order.workspace = record.workspace;
   order.traceparent = events::caller_traceparent();
   return order;
 }
 
-namespace {
-
-std::string make_folder(const std::string& jobs, const std::string& id) {
-  std::string folder = jobs + "/" + id;
-  make_dirs(jobs, 0711);
-  if (::mkdir(folder.c_str(), 0700) == -1) {
-    if (errno == EEXIST) throw UsageError(fmt::format("job: there is a job {} already", id));
-    fail(errno, "make {}", folder);
-  }
-  for (const char* name : {"checkpoints", "blobs", "exchanges", "tools"}) make_dirs(folder + "/" + name, 0700);
-  return folder;
-}
-
-}  // namespace
-
 int job_run(Context& context) {
-  std::string config, workspace, policy, name, model, provider, input;
+  std::string config, workspace, policy, name, model, provider, input, agents;
   std::vector<std::string> env, volumes;
-  bool stdin_answers = false, deltas = false, no_questions = false;
+  bool stdin_answers = false, deltas = false, no_questions = false, drift = false;
   Options options("job run", "Run an expert: runner job run [flags] EXPERT [QUERY]. stdout has its events; status 75: it waits for answers.");
   options.value("-c,--config", config, "experts.toml, or a sub-agent's .md; else experts.toml or perstack.toml here or above");
+  options.value("--agents", agents, "a folder of sub-agents' .md files: delegates of EXPERT");
   options.value("-w,--workspace", workspace, "the folder that the expert works in; else an empty one that goes with the job");
   options.value("--policy", policy, "of its session: a name or a file; else the expert's, else default");
   options.value("--name", name, "its id");
@@ -86,32 +60,27 @@ int job_run(Context& context) {
   options.flag("-i,--interactive", stdin_answers, "answers to questions come on stdin, a JSON object a line; at its end the job is suspended");
   options.flag("--deltas", deltas, "text.delta events while a model speaks");
   options.flag("--no-delegate-questions", no_questions, "delegates may not ask a person");
+  options.flag("--allow-drift", drift, "also when experts.lock is not of this expert file; it is left out then");
   std::vector<std::string> words = context.parse(options);
   if (words.empty()) throw UsageError("job run: EXPERT is missing");
   if (words.size() > 2) throw UsageError("job run: more than one QUERY: quote it");
   if (words.size() == 1 && input.empty()) throw UsageError("job run: QUERY is missing: give it behind EXPERT, or --input FILE");
   if (words.size() == 2 && !input.empty()) throw UsageError("job run: QUERY is given twice, as a word and by --input");
-  JobRecord record;
-  record.id = name.empty() ? fresh_job() : name;
+  JobRecord record = new_record(name.empty() ? fresh_job() : name, words[0], config, policy, volumes);
   check_id(record.id);
-  record.expert = words[0];
   record.query = words.size() == 2 ? words[1] : read_stdin_or_file(input);
-  record.workspace = absolute(workspace);
+  record.workspace = absolute_path(workspace);
   if (!record.workspace.empty() && !find_dir(record.workspace)) throw UsageError(fmt::format("job run: --workspace {} is no directory", workspace));
-  record.policy = policy;
-  record.directory = here();
-  record.expert_file = absolute(config);
-  record.session = record.id;
-  record.started = session::rfc3339_now();
+  record.agents = absolute_path(agents);
   record.provider = provider;
   record.model = model;
   record.interactive_delegates = !no_questions;
-  for (const std::string& volume : volumes) record.session_flags.insert(record.session_flags.end(), {"-v", volume});
   if (session::Entry::find(context.directories(), record.session)) throw UsageError(fmt::format("job run: there is a session {} already", record.session));
-  std::string folder = make_folder(jobs_folder(context), record.id);
+  std::string folder = make_job_folder(jobs_folder(context), record.id);
   Fd lock = hold_job(folder, record.id);
   agent::Order order = order_of(record, folder);
   order.begins = true;
+  order.allow_drift = drift;
   order.answers_on_stdin = stdin_answers;
   order.deltas = deltas;
   return keep_job(context, std::move(order), std::move(record));
@@ -124,44 +93,84 @@ int job_continue(Context& context) {
   options.value("--answers", answers, R"(file of {"call":"t2","ok":true,"content":[{"type":"text","text":"yes"}]}, one or many; - is stdin)");
   options.flag("-i,--interactive", stdin_answers, "answers to questions come on stdin, a JSON object a line");
   options.flag("--deltas", deltas, "text.delta events while a model speaks");
-  options.flag("--allow-drift", drift, "also when the expert file has changed");
+  options.flag("--allow-drift", drift, "also when the expert file or experts.lock has changed");
   std::string id = one_argument(context.parse(options), "job continue", "JOB");
   std::string folder = job_folder(context, id);
   Fd lock = hold_job(folder, id);
   JobRecord record = read_job(context, id);
-  agent::Job job = agent::Store(folder).load(id);
-  if (job.runs.count("r1") && !job.runs.at("r1").result.empty())
+  agent::Job job;
+  bool all_said = false;
+  {
+    AsUserOfJob as(id, folder);
+    job = agent::Store(as.path()).load(id);
+    all_said = ::access((folder + "/events.ndjson").c_str(), F_OK) == 0 && agent::is_last(as.file("events.ndjson"), "job.ended");
+  }
+  bool ended = job.runs.count("r1") && !job.runs.at("r1").result.empty();
+  // Whoever ended it may have been killed before all was said, and removed.
+  if (ended && all_said) {
+    end_sessions_of(context, id);
     throw UsageError(fmt::format("job continue: job {} has ended ({}): there is nothing to go on with", id, job.runs.at("r1").result));
+  }
   agent::Order order = order_of(record, folder);
   order.begins = job.seq == 0 && ::access((folder + "/events.ndjson").c_str(), F_OK) == -1;
   order.answers_on_stdin = stdin_answers;
   order.deltas = deltas;
   if (!answers.empty()) order.answers = read_stdin_or_file(answers);
+  order.allow_drift = drift;
   if (!drift) order.expert_sha256 = record.expert_sha256;
   return keep_job(context, std::move(order), std::move(record));
 }
 
 namespace {
 
-// Under the one mask, as agent-loop.md §5.5 has it. Empty: they are the same.
-std::string first_difference(const std::string& was_path, const std::string& is_path) {
-  std::istringstream was(events::mask_stream(read_file(was_path, 1u << 30))), is(events::mask_stream(read_file(is_path, 1u << 30)));
-  for (std::size_t number = 1;; ++number) {
-    std::string before, after;
-    bool first = static_cast<bool>(std::getline(was, before)), second = static_cast<bool>(std::getline(is, after));
-    if (!first && !second) return "";
-    if (!first) return fmt::format("event {} is one more than there were", number);
-    if (!second) return fmt::format("event {} is missing", number);
-    nlohmann::json then = nlohmann::json::parse(before), now = nlohmann::json::parse(after);
-    // `prev` follows from what differs before it; how much memory a program took is no part of what it did.
-    for (nlohmann::json* event : {&then, &now}) {
-      event->erase("prev");
-      event->at("data").erase("memory_peak");
-    }
-    nlohmann::json patch = nlohmann::json::diff(then, now);
-    if (patch.empty()) continue;
-    return fmt::format("event {} differs at {}", number, patch.at(0).at("path").get<std::string>());
+using nlohmann::json;
+
+// Under the one mask, as agent-loop.md §5.5 has it.
+std::vector<json> masked_events(const std::string& log) {
+  std::istringstream lines(events::mask_stream(log));
+  std::vector<json> all;
+  for (std::string line; std::getline(lines, line);) {
+    all.push_back(json::parse(line));
+    all.back().erase("prev");  // follows from what differs before it
+    all.back().at("data").erase("memory_peak");  // how much memory a program took is no part of what it did
   }
+  return all;
+}
+
+bool is_of(const json& event, const char* type) { return event.at("type") == type; }
+
+// A replay has the answers at once: no pause, no checkpoint of one, no question that is asked again; and so other numbers behind them.
+void leave_out_pauses(std::vector<json>& all) {
+  std::set<std::string> asked;
+  std::erase_if(all, [&](const json& event) {
+    const json& data = event.at("data");
+    return is_of(event, "job.paused") || (is_of(event, "checkpoint.saved") && data.at("status") == "waiting") ||
+           (is_of(event, "input.required") && !asked.insert(data.at("call").get<std::string>()).second);
+  });
+  for (json& event : all) {
+    event.erase("sequence");
+    if (is_of(event, "checkpoint.saved")) event.at("data").erase("seq"), event.at("data").erase("checkpoint");
+  }
+}
+
+// Empty: they are the same.
+std::string first_difference(std::vector<json> was, std::vector<json> is) {
+  if (std::ranges::any_of(was, [](const json& event) { return is_of(event, "job.paused"); })) leave_out_pauses(was), leave_out_pauses(is);
+  for (std::size_t i = 0; i < std::max(was.size(), is.size()); ++i) {
+    if (i >= was.size()) return fmt::format("event {} is one more than there were", i + 1);
+    if (i >= is.size()) return fmt::format("event {} is missing", i + 1);
+    json patch = json::diff(was[i], is[i]);
+    if (!patch.empty()) return fmt::format("event {} differs at {}", i + 1, patch.at(0).at("path").get<std::string>());
+  }
+  return "";
+}
+
+// One conversation, from its beginning.
+void check_replayable(const JobRecord& record, const std::string& folder) {
+  if (!record.forked_from.empty()) throw UsageError(fmt::format("job replay: job {} is a fork of {}, where its beginning is recorded", record.id, record.forked_from));
+  AsUserOfJob as(record.id, folder);
+  if (agent::Job job = agent::Store(as.path()).load(record.id); job.branch != "b1")
+    throw UsageError(fmt::format("job replay: job {} has gone on from an older checkpoint (branch {}): what is recorded of it is more than one conversation", record.id, job.branch));
 }
 
 }  // namespace
@@ -175,23 +184,24 @@ int job_replay(Context& context) {
   if (tools != "recorded" && tools != "run") throw UsageError(fmt::format("job replay: --tools is recorded or run, not '{}'", tools));
   std::string original = job_folder(context, id);
   JobRecord record = read_job(context, id);
-  agent::Order order = order_of(record, "");
+  check_replayable(record, original);
+  agent::Order order = order_of(record, "");  // with the job's own workspace, whose AGENTS.md is a part of what the model was told
   record.id = record.session = fresh_job();
-  record.workspace = absolute(workspace);
-  order.folder = make_folder(context.directories().data + "/replays", record.id);
+  record.workspace = absolute_path(workspace);
+  order.folder = make_job_folder(context.directories().data + "/replays", record.id);
   order.session = record.session;
   order.replay = original;
+  order.allow_drift = true;  // what its skills offered is in the record
   order.expert_sha256 = record.expert_sha256;
   order.recorded_tools = tools == "recorded";
   order.begins = true;
-  order.workspace = read_job(context, id).workspace;  // its AGENTS.md is a part of what the model was told
-  for (const std::string& name : list_dir(original + "/tools")) replace_file(order.folder + "/tools/" + name, read_file(original + "/tools/" + name), 0644);
+  for (const std::string& name : list_dir(original + "/tools")) replace_file(order.folder + "/tools/" + name, read_of_job(id, original, "tools/" + name), 0644);
   std::string replayed = order.folder;
   int code = keep_job(context, order, record);
-  std::string difference = ::access((replayed + "/events.ndjson").c_str(), F_OK) == 0 ? first_difference(original + "/events.ndjson", replayed + "/events.ndjson") : "nothing was done";
-  bool paused = read_file(original + "/events.ndjson", 1u << 30).find(R"("type":"job.paused")") != std::string::npos;
+  bool done = ::access((replayed + "/events.ndjson").c_str(), F_OK) == 0;
+  std::string difference = "nothing was done";
+  if (done) difference = first_difference(masked_events(read_of_job(id, original, "events.ndjson")), masked_events(read_of_job(record.id, replayed, "events.ndjson")));
   remove_tree(replayed);
-  if (!difference.empty() && paused && code == 0) difference = "";  // it was taken up again in between, which a replay is not
   if (difference.empty()) return code;
   throw std::runtime_error(fmt::format("the replay of job {} is not what was recorded: {}", id, difference));
 }

@@ -3,18 +3,66 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <deque>
+#include <nlohmann/json.hpp>
 
 #include "isolate/sys/child.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/paths.h"
 #include "runner/cli/checkpoint.h"
 #include "runner/cli/revive.h"
 #include "runner/cli/run.h"
 #include "runner/cli/sessions.h"
+#include "runner/snapshot/mounts.h"
 #include "runner/snapshot/take.h"
+#include "runner/snapshot/workspace.h"
 
 namespace runner::cli {
+
+namespace {
+
+struct VolumeWords {
+  std::string inside;
+  bool read_only = false;
+};
+
+// HOST:INSIDE[:ro], which session_flags.cc will read; here only what makes two of them the same.
+VolumeWords split_volume(const std::string& text) {
+  std::size_t first = text.find(':'), second = first == std::string::npos ? first : text.find(':', first + 1);
+  if (first == std::string::npos) throw UsageError(fmt::format("restore: -v is HOST:INSIDE[:ro] or NAME:INSIDE[:ro], not '{}'", shown(text)));
+  std::string options = second == std::string::npos ? "" : "," + text.substr(second + 1) + ",";
+  return {isolate::sys::clean_path(text.substr(first + 1, second - first - 1)), options.find(",ro,") != std::string::npos};
+}
+
+// CRIU puts a mount where one was, with the flags that it had: so it is another folder, and no other place.
+std::vector<std::string> with_volumes(std::vector<std::string> arguments, const std::vector<std::string>& volumes, const snapshot::Manifest& manifest) {
+  auto mounts = nlohmann::json::parse(manifest.session).at("mounts").get<std::vector<snapshot::MountPoint>>();
+  for (const std::string& volume : volumes) {
+    VolumeWords wish = split_volume(volume);
+    auto is_there = [&](const snapshot::MountPoint& mount) { return mount.at == wish.inside && mount.kind == snapshot::MountPoint::Kind::Ours; };
+    if (std::ranges::none_of(mounts, is_there))
+      throw UsageError(fmt::format("restore: -v {}: its session had nothing mounted at {}, and a snapshot's mounts stay where they are: leave it out, or make one of a session that was run with -v HOST:{}",
+                                   shown(volume), shown(wish.inside), shown(wish.inside)));
+    bool was_read_only = false;
+    for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
+      bool apart = arguments[i] == "-v" || arguments[i] == "--volume", joined = arguments[i].starts_with("--volume=");
+      if ((!apart && !joined) || (apart && i + 1 == arguments.size())) continue;
+      VolumeWords was = split_volume(apart ? arguments[i + 1] : arguments[i].substr(9));
+      if (was.inside != wish.inside) continue;
+      was_read_only = was.read_only;
+      arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i), arguments.begin() + static_cast<std::ptrdiff_t>(i + (apart ? 2 : 1)));
+      --i;
+    }
+    if (was_read_only != wish.read_only)
+      throw UsageError(fmt::format("restore: -v {}: it was {} there when the snapshot was taken, which stays", shown(volume), was_read_only ? "read-only" : "writable"));
+    arguments.insert(arguments.begin(), {"-v", volume});
+  }
+  return arguments;
+}
+
+}  // namespace
 
 snapshot::Verify read_verify(const std::string& word) {
   if (word != "metadata" && word != "full") throw UsageError(fmt::format("--verify is metadata or full, not '{}'", word));
@@ -31,7 +79,8 @@ int revive(Context& context, const Revival& how) {
                                          how.snapshot, manifest.session_id, manifest.session_id));
   // The same wishes as then, and today's policy.
   Context then;
-  then.arguments = manifest.config;
+  std::vector<std::string> arguments = with_volumes(manifest.config, how.volumes, manifest);
+  then.arguments = arguments;
   auto command = take_command(then.arguments);
   SessionFlags flags;
   Options run("run", "");
@@ -44,8 +93,9 @@ int revive(Context& context, const Revival& how) {
   flags.output = how.output;
   flags.events_fd = how.events_fd;
   flags.cidfile.clear();
-  std::vector<std::string> arguments = manifest.config;
-  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.cold, how.standby, how.wakes};
+  std::string workspace = snapshot::workspace_in(snapshot);
+  bool replaced = std::ranges::any_of(how.volumes, [&](const std::string& volume) { return split_volume(volume).inside == workspace; });
+  Origin origin{std::move(snapshot), criu_program(context.globals), how.verify, how.cold, how.standby, how.wakes, replaced};
   try {
     return live(context, flags, command.value_or(std::vector<std::string>{}), arguments, &origin);
   } catch (const UsageError& error) {
@@ -78,6 +128,7 @@ int restore_session(Context& context) try {
   options.flag("--cold", how.cold, "its files only: the command is begun anew");
   options.value("--output", how.output, "events or raw");
   options.number("--events-fd", how.events_fd, "write the events to this descriptor too");
+  options.values("-v,--volume", how.volumes, "HOST:INSIDE[:ro]: another folder where its session had one");
   options.value("--verify", verify, "metadata, or full: the memory pages too");
   how.id = one_argument(context.parse(options), "restore");
   if (how.snapshot.empty()) throw UsageError("restore: --from SNAPSHOT, or --image-path DIR of a container, is missing");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "runner/cli/context.h"
 #include "runner/snapshot/store.h"
@@ -16,6 +17,7 @@ struct Revival {
   int events_fd = -1;
   snapshot::Verify verify = snapshot::Verify::Metadata;
   session::Entry* wakes = nullptr;  // see Origin
+  std::vector<std::string> volumes;  // HOST:INSIDE[:ro], instead of what was mounted there
 };
 
 /// The whole life of it, or, detached, its beginning; the exit status.

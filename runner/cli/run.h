@@ -41,6 +41,7 @@ struct Origin {
   bool cold = false;          // not its processes: its files, with the command begun anew
   bool standby = false;       // it waits, all but restored, for the first request
   session::Entry* wakes = nullptr;  // the entry of a suspended session, locked, which goes on; null: a new session
+  bool other_workspace = false;     // the caller brings one: what the snapshot has of it is not put there
 };
 
 /// The whole life of a session, started or restored; `arguments` are those of `run`, as a snapshot keeps them.

@@ -237,7 +237,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   if (origin && !range) throw std::runtime_error(fmt::format("session {} cannot wake now: another session runs under the ids that its files have; wake it when that has ended", id));
   std::string rootfs, data_path = context.directories().session_data(id);
   std::string workspace = data_path + "/workspace/files";
-  if (origin) config.own_workspace = origin->wakes ? find_dir(workspace).has_value() : snapshot::has_own_workspace(*origin->snapshot);
+  if (origin) config.own_workspace = origin->wakes ? find_dir(workspace).has_value() : !origin->other_workspace && snapshot::has_own_workspace(*origin->snapshot);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
   std::string bad_layer;
@@ -343,13 +343,13 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
     request.cold->lineage = origin->snapshot->manifest().lineage;
     request.cold->lineage.insert(request.cold->lineage.begin(), origin->snapshot->manifest().id);
     request.on_cold = leave_snapshot;
-    if (!origin->wakes) request.fill = [&](const isolate::Disk& disk) { snapshot::fill_workspace(*origin->snapshot, request.plan, disk); };
+    if (!origin->wakes && !origin->other_workspace) request.fill = [&](const isolate::Disk& disk) { snapshot::fill_workspace(*origin->snapshot, request.plan, disk); };
   }
   if (origin && origin->cold && !bad_layer.empty()) throw std::runtime_error(bad_layer);
   if (origin && !origin->cold)
     request.restore = [&](const supervise::StandBy& stand_by) {
       if (!bad_layer.empty()) throw supervise::Refused(origin->snapshot->name(), bad_layer, true);
-      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->wakes != nullptr, origin->verify, stand_by};
+      snapshot::RestoreSetting setting{request.plan, request.cgroups, origin->criu, origin->snapshot->manifest().session_id == id ? "warm" : "fork", origin->wakes || origin->other_workspace, origin->verify, stand_by};
       for (const auto& [name, language] : snapshot::contexts_of(*origin->snapshot)) code::Record(entry.path(), name).set_language(language);
       supervise::Restored restored = snapshot::restore(context.directories(), *origin->snapshot, setting);
       used_up = origin->wakes && origin->snapshot->manifest().automatic ? origin->snapshot->name() : "";

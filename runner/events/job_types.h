@@ -19,10 +19,11 @@ struct JobStarted {
   std::string job, expert;
   JsonText query;
   std::string provider, model, expert_sha256, runner;
+  std::optional<std::string> forked_from;  // JOB/SEQ: what it begins with was done there
 
   void fields(auto& out) const {
     out("job", job); out("expert", expert); out("query", query); out("provider", provider); out("model", model);
-    out("expert_sha256", expert_sha256); out("runner", runner);
+    out("expert_sha256", expert_sha256); out("runner", runner); out("forked_from", forked_from);
   }
 };
 
@@ -156,9 +157,11 @@ struct CheckpointSaved {
   std::uint64_t step = 0;
   std::string status;
   TokenUsage usage;  // of the job, up to here
+  std::optional<std::string> branch = {};        // of the first of one
+  std::optional<std::uint64_t> parent_seq = {};  // likewise: the older checkpoint that it goes on from
 
   void fields(auto& out) const {
-    out("seq", seq); out("checkpoint", checkpoint); out("run", run); out("step", step); out("status", status); out("usage", usage);
+    out("seq", seq); out("checkpoint", checkpoint); out("branch", branch); out("parent_seq", parent_seq); out("run", run); out("step", step); out("status", status); out("usage", usage);
   }
 };
 

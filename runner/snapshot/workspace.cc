@@ -68,6 +68,8 @@ bool has_own_workspace(const Snapshot& snapshot) {
   return workspace.kept != "share" && !workspace.from.empty();
 }
 
+std::string workspace_in(const Snapshot& snapshot) { return read(snapshot.manifest().session).at; }
+
 void fill_workspace(const Snapshot& snapshot, const isolate::Plan& plan, const isolate::Disk& disk) {
   isolate::Plan changed = plan;
   std::string copy = copy_in(snapshot);

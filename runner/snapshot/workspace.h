@@ -19,6 +19,9 @@ CopiedLayer copy_workspace(const std::string& record, Draft& draft);
 /// Whether a session that comes out of it has a folder of its own there, with the copy in it or empty.
 bool has_own_workspace(const Snapshot& snapshot);
 
+/// Where its processes see it.
+std::string workspace_in(const Snapshot& snapshot);
+
 /// The copy becomes the workspace of such a session. Without one nothing is done. `disk` is its quota's.
 void fill_workspace(const Snapshot& snapshot, const isolate::Plan& plan, const isolate::Disk& disk);
 

@@ -35,15 +35,6 @@ isolate::SetupFailure with_hint(isolate::SetupFailure failure) {
   return failure;
 }
 
-// The number that the host knows a process by: proc(5), fdinfo of a pidfd.
-pid_t pid_of(int pidfd) {
-  std::string text = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
-  std::size_t at = text.find("Pid:");
-  int pid = at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 4);
-  if (pid <= 0) fail(ESRCH, "find the process of a call");
-  return pid;
-}
-
 }  // namespace
 
 Calls::Call* Calls::find(std::uint32_t number) {
@@ -77,7 +68,9 @@ void Calls::ask(std::uint32_t number, Call& call, std::uint8_t flags) {
   if (call.request.keeps_input) flags |= isolate::init::kKeepInput;
   if (call.request.channel) flags |= isolate::init::kChannel;
   std::vector<int> fds{request.get()};
-  if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd());
+  if (call.cgroup.v2_fd() >= 0) fds.push_back(call.cgroup.v2_fd()), flags |= isolate::init::kInGroup;
+  std::vector<Fd> doors = call.cgroup.v1_doors();
+  for (const Fd& door : doors) fds.push_back(door.get());
   setting_.stir();
   std::uint64_t scrollback = call.request.process.terminal ? call.request.process.terminal->scrollback : 0;
   isolate::init::send_frame(setting_.control, {Kind::Spawn, flags, number, scrollback, {}, {}}, {}, fds);
@@ -111,8 +104,7 @@ std::uint32_t Calls::begin(const CallRequest& request, Listener* listener) {
   call.owner = listener;
   call.before = isolate::Cgroup::open(setting_.cgroup.path, setting_.cgroups).counters();
   call.cgroup = make_group(number, request);
-  std::uint8_t flags = call.cgroup.needs_place() ? isolate::init::kAwaitGo : 0;
-  ask(number, calls_[number] = std::move(call), flags);
+  ask(number, calls_[number] = std::move(call), 0);
   return number;
 }
 
@@ -209,7 +201,6 @@ bool Calls::hear() {
     Call* call = find(frame->call);
     if (!call) continue;
     switch (frame->kind) {
-      case Kind::Born: born(frame->call, *call, *frame); break;
       case Kind::Started:
         call->pid = static_cast<int>(frame->offset);
         if (frame->call == 0) program_pid_ = call->pid;
@@ -231,18 +222,6 @@ bool Calls::hear() {
     if (frame->call == 0 && program_exit_) break;
   }
   return true;
-}
-
-// In no process's hands but ours until Go: so it runs nothing outside its group.
-void Calls::born(std::uint32_t number, Call& call, const Frame& frame) {
-  try {
-    call.cgroup.place_v1(pid_of(frame.fds.at(0).get()));
-  } catch (const std::exception& error) {
-    fail(number, call, isolate::describe(isolate::Stage::Start, error));
-    send(Kind::Signal, number, SIGKILL);
-    return;
-  }
-  send(Kind::Go, number);
 }
 
 void Calls::log(Stream& stream, std::string_view bytes) {

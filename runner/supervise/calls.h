@@ -150,7 +150,6 @@ class Calls {
   void add_streams(Call& call);
   void ask(std::uint32_t number, Call& call, std::uint8_t flags);
   void send(isolate::init::Kind kind, std::uint32_t call, std::uint64_t offset = 0, std::string_view bytes = {}, std::uint8_t stream = 0);
-  void born(std::uint32_t number, Call& call, const isolate::init::Frame& frame);
   void take_output(Call& call, const isolate::init::Frame& frame);
   void take_again(Call& call, const isolate::init::Frame& frame);
   void log(Stream& stream, std::string_view bytes);

@@ -206,4 +206,31 @@ TEST_SUITE("snapshot workspace") {
     }
     CHECK(goes_on(twins.one));
   }
+
+  TEST_CASE("restore -v: another folder where its session had one, and at no other place") {
+    SKIP_UNLESS(is_root(), "root");
+    for (const char* kept : {"share", "copy", "exclude"}) {
+      CAPTURE(kept);
+      Set set(kept), another("share");
+      std::string wish = another.host + ":/workspace";
+      Twins twins({"sleep", "300"}, set.bound());
+      twins.part({"-v", wish});
+      CHECK(sh(twins.one, "echo first >given; cat given") == "first");
+      CHECK(sh(twins.other, "cat given; pwd; echo more >made; stat -c %u:%g made") == "as it was\n/workspace\n1000:1000");
+      CHECK(read(another.host + "/made") == "more\n");
+      CHECK(!exists(set.host + "/made"));
+      REQUIRE(runner({"suspend", twins.other.id}).code == 0);
+      CHECK(sh(twins.other, "cat /workspace/made") == "more");  // a request wakes it, with the same folder
+    }
+    Set set("share");
+    Twins twins({"sleep", "300"}, set.bound());
+    REQUIRE(twins.snapshot().code == 0);
+    Ran refused = twins.restore({"-v", set.host + ":/elsewhere"});
+    CHECK_MESSAGE((refused.code == 125 && refused.err.find("nothing mounted at /elsewhere") != std::string::npos), refused.err);
+    refused = twins.restore({"-v", set.host + ":/workspace:ro"});
+    CHECK_MESSAGE((refused.code == 125 && refused.err.find("it was writable there") != std::string::npos), refused.err);
+    refused = twins.restore({"-v", set.host + "/none:/workspace"});
+    CHECK_MESSAGE((refused.code == 125 && refused.err.find("there is no") != std::string::npos), refused.err);
+    CHECK(runner({"state", twins.other.id}).code != 0);
+  }
 }

@@ -7,10 +7,12 @@
 
 #include <cstdio>
 #include <fstream>
+#include <set>
 
 #include "isolate/sys/file.h"
 #include "runner/agent/drive.h"
 #include "runner/agent/store.h"
+#include "runner/agent/told.h"
 
 using namespace runner::agent;
 
@@ -42,7 +44,8 @@ Job two_checkpoints(std::string& first, std::string& second) {
   turn.calls = {{"t1", {"c1", "exec", "{\"argv\":"}, CallState::AwaitingCaller, "approval", false, {}, {}, {}, {}, {}},
                 {"t2", {"c2", "x", "{}"}, CallState::Done, {}, false, {}, {}, {}, {}, ToolResult{"c2", true, {Text{"no"}, Image{"image/png", "AA=="}}}}};
   run.turn = turn;
-  job.seq = 2, job.head = "bbb", job.steps = 1, job.usage = {1, 2, 3, 4, 1}, job.cost = 9;
+  job.seq = 2, job.head = "bbb", run.usage = {1, 2, 3, 4, 1}, run.cost = 9;
+  sum_up(job);
   job.services["r1/files"] = {"mcp-r1-files", "legacy", "2025-06-18", 17, 4};
   second = encode_checkpoint(job, {"r1", {said(Role::Assistant, "a"), said(Role::Tool, "b")}, false}, "aaa", 1);
   return job;
@@ -148,6 +151,46 @@ TEST_SUITE("agent state") {
     CHECK_THROWS(ledger.drain());
     CHECK(seen.there.size() == 1);
     CHECK(store.head() == "00000001-aaa");
+  }
+
+  TEST_CASE("what a record has said behind the last checkpoint of a run is not said again; what may come again is") {
+    Folder folder;
+    std::string log = folder.path + "/events.ndjson";
+    runner::events::Writer writer = runner::events::Writer::create(log, "runner/job/j");
+    writer.write(runner::events::JobStarted{"j", "e", {"\"q\""}, "script", "m", "", "", {}});
+    writer.write(runner::events::StepStarted{"r1", 1});
+    writer.write(runner::events::CheckpointSaved{1, "aaa", "r1", 1, "proceeding", {}});
+    writer.write(runner::events::StepStarted{"r1", 2});
+    runner::events::GenerationFinished generation;
+    generation.run = "r1", generation.generation = 2;
+    writer.write(generation);
+    Told told = read_told(log);
+    CHECK(told.checkpoint == "00000001-aaa");
+    CHECK(told.behind == std::set<std::string>{"generation.finished 2", "step.started \"r1\" 2"});
+    CHECK(told.behind.count(told_once(generation)) == 1);
+    CHECK(told.behind.count(told_once(runner::events::StepStarted{"r1", 1})) == 0);
+    CHECK(told_once(runner::events::JobPaused{}).empty());
+    CHECK(!is_last(log, "job.paused"));
+    writer.write(runner::events::JobPaused{"j", 1, {}, {}, 0});
+    CHECK(is_last(log, "job.paused"));
+    CHECK(read_told(log).paused);
+  }
+
+  TEST_CASE("a checkpoint of one run says nothing of what another has used") {
+    Job job;
+    job.id = "j", job.seq = 1, job.head = "aaa";
+    Run &lead = job.runs["r1"], &child = job.runs["r1.1"];
+    lead.id = "r1", child.id = "r1.1", child.parent = "r1";
+    std::string first = encode_checkpoint(job, {"r1", {}, true}, "", 0);
+    lead.usage = {100, 0, 0, 10, 0}, child.usage = {7, 0, 0, 3, 0};  // the lead's is in no checkpoint yet
+    sum_up(job);
+    job.seq = 2, job.head = "bbb";
+    std::string second = encode_checkpoint(job, {"r1.1", {}, true}, "aaa", 1);
+    Job is;
+    is.id = "j";
+    apply_checkpoint(is, first);
+    apply_checkpoint(is, second);
+    CHECK(is.usage == Usage{7, 0, 0, 3, 0});
   }
 
   TEST_CASE("answers come as one object, as many in an array, or one a line; each mistake is named") {
