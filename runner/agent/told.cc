@@ -12,6 +12,7 @@
 #include "isolate/sys/file.h"
 #include "runner/agent/state.h"
 #include "runner/events/reader.h"
+#include "runner/events/verify.h"
 
 namespace runner::agent {
 
@@ -66,6 +67,8 @@ std::string last_event(const std::string& log) {
 }
 
 bool is_last(const std::string& log, const std::string& type) { return last_event(log).find("\"type\":\"" + type + "\"") != std::string::npos; }
+
+bool has_ended(const std::string& log) { return is_last(log, "job.ended") && !events::cut_uncovered(log); }
 
 std::string told_once(const events::Event& event) {
   return std::visit(

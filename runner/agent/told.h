@@ -19,6 +19,8 @@ struct Told {
 /// The last line of a log, and whether it is an event of this type.
 std::string last_event(const std::string& log);
 bool is_last(const std::string& log, const std::string& type);
+/// Whether a job whose processes have gone has said its last word. One that its writer had no time to seal is cut off, so that it is said again.
+bool has_ended(const std::string& log);
 /// Reads the events of a job; one that paused has nothing to be left out.
 Told read_told(const std::string& log);
 /// What makes an event the same as one in `behind`; empty for one that may come again.

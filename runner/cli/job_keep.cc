@@ -332,7 +332,7 @@ class Keeper {
   bool ended_on_disk() const {
     if (!begun_on_disk()) return false;
     AsUserOfJob as(record_.id, folder_);
-    return agent::is_last(as.file("events.ndjson"), "job.ended");
+    return agent::has_ended(as.file("events.ndjson"));
   }
   bool begun_on_disk() const { return ::access((folder_ + "/events.ndjson").c_str(), F_OK) == 0; }
   // What the job itself has said of its end.

@@ -103,7 +103,7 @@ int job_continue(Context& context) {
   {
     AsUserOfJob as(id, folder);
     job = agent::Store(as.path()).load(id);
-    all_said = ::access((folder + "/events.ndjson").c_str(), F_OK) == 0 && agent::is_last(as.file("events.ndjson"), "job.ended");
+    all_said = ::access((folder + "/events.ndjson").c_str(), F_OK) == 0 && agent::has_ended(as.file("events.ndjson"));
   }
   bool ended = job.runs.count("r1") && !job.runs.at("r1").result.empty();
   // Whoever ended it may have been killed before all was said, and removed.

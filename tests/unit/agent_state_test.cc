@@ -13,6 +13,7 @@
 #include "runner/agent/drive.h"
 #include "runner/agent/store.h"
 #include "runner/agent/told.h"
+#include "runner/events/verify.h"
 
 using namespace runner::agent;
 
@@ -174,6 +175,21 @@ TEST_SUITE("agent state") {
     writer.write(runner::events::JobPaused{"j", 1, {}, {}, 0});
     CHECK(is_last(log, "job.paused"));
     CHECK(read_told(log).paused);
+  }
+
+  TEST_CASE("a last word that its writer had no time to seal was not said: it is cut off, and the record verifies") {
+    Folder folder;
+    std::string log = folder.path + "/events.ndjson";
+    runner::events::Writer writer = runner::events::Writer::create(log, "runner/job/j");
+    writer.write(runner::events::JobStarted{"j", "e", {"\"q\""}, "script", "m", "", "", {}});
+    CHECK(!has_ended(log));
+    std::string before = isolate::sys::read_file(log + ".head");
+    writer.write(runner::events::JobEnded{"j", "success", 0, {}, 1, {}, {}, 1});
+    CHECK(has_ended(log));
+    isolate::sys::replace_file(log + ".head", before, 0600);
+    CHECK(!has_ended(log));
+    CHECK(runner::events::verify_log(log).ok);
+    CHECK(!is_last(log, "job.ended"));
   }
 
   TEST_CASE("a checkpoint of one run says nothing of what another has used") {
