@@ -13,7 +13,7 @@
 namespace runner::oci {
 
 using isolate::NamespaceKind;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -39,7 +39,7 @@ bool is_version_one(const std::string& version) {
 void read_version(json::Value config, Container& to) {
   json::Value field = config["ociVersion"];
   if (field.require(to.oci_version) && !is_version_one(to.oci_version))
-    field.wrong("must be a version 1.x.y of the specification, not {}", quoted(to.oci_version));
+    field.wrong("must be a version 1.x.y of the specification, not {}", in_quotes(to.oci_version));
 }
 
 void read_annotations(json::Value config, Container& to) {
@@ -74,10 +74,10 @@ void read_root(json::Value config, Container& to, const LoadOptions& options) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (options.look_at_files) {
     struct stat info;
-    if (::lstat(path.c_str(), &info) == -1) return field.wrong("{}: {}", quoted(path), isolate::sys::error_text(errno));
+    if (::lstat(path.c_str(), &info) == -1) return field.wrong("{}: {}", in_quotes(path), isolate::sys::error_text(errno));
     // Whoever can write to the bundle could point it at any directory of the host, after it was checked too.
-    if (S_ISLNK(info.st_mode)) return field.wrong("{} must be a directory, not a symbolic link", quoted(path));
-    if (!S_ISDIR(info.st_mode)) return field.wrong("{} is not a directory", quoted(path));
+    if (S_ISLNK(info.st_mode)) return field.wrong("{} must be a directory, not a symbolic link", in_quotes(path));
+    if (!S_ISDIR(info.st_mode)) return field.wrong("{} is not a directory", in_quotes(path));
     path = real_path(path);
     if (path.empty()) return field.wrong("{}", isolate::sys::error_text(errno));
   }
@@ -134,12 +134,12 @@ void read_all(json::Value config, Container& to, const LoadOptions& options) {
 }  // namespace
 
 std::string absolute_path(json::Value field, const std::string& path) {
-  if (path.empty() || path[0] != '/') return field.wrong("must be an absolute path, not {}", quoted(path)), "";
+  if (path.empty() || path[0] != '/') return field.wrong("must be an absolute path, not {}", in_quotes(path)), "";
   std::string clean;
   for (std::size_t at = 0; at < path.size();) {
     std::size_t end = std::min(path.find('/', at), path.size());
     std::string_view part(path.data() + at, end - at);
-    if (part == "..") return field.wrong("must not contain '..', as {} does", quoted(path)), "";
+    if (part == "..") return field.wrong("must not contain '..', as {} does", in_quotes(path)), "";
     if (!part.empty() && part != ".") (clean += '/') += part;
     at = end + 1;
   }

@@ -9,7 +9,7 @@ namespace runner::oci {
 
 using isolate::Device;
 using isolate::DeviceRule;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -34,7 +34,7 @@ void read_device(json::Value entry, isolate::Plan& to) {
   bool complete = entry["path"].require(path) & entry["type"].require(type);
   if (type == "u") type = "c";
   if (complete && type != "c" && type != "b" && type != "p") {
-    entry["type"].wrong("must be c, b, u or p, not {}", quoted(type));
+    entry["type"].wrong("must be c, b, u or p, not {}", in_quotes(type));
     complete = false;
   }
   if (complete && type != "p") complete = entry["major"].require(device.major) & entry["minor"].require(device.minor);
@@ -83,13 +83,13 @@ void read_device_rules(json::Value resources, std::vector<DeviceRule>& to) {
     std::string type = "a", access;
     entry["allow"].read(rule.allow);
     if (entry["type"].read(type) && type.empty()) type = "a";
-    if (type != "a" && type != "b" && type != "c") entry["type"].wrong("must be a, b or c, not {}", quoted(type));
+    if (type != "a" && type != "b" && type != "c") entry["type"].wrong("must be a, b or c, not {}", in_quotes(type));
     rule.type = type[0];
     constexpr std::int64_t kAny = -1, kLargest = 0xffffffff;
     for (auto [key, number] : {std::pair{"major", &rule.major}, std::pair{"minor", &rule.minor}})
       if (entry[key].read(*number, kAny, kLargest) && **number == kAny) number->reset();
     if (entry["access"].require(access) && (access.empty() || access.find_first_not_of("rwm") != std::string::npos))
-      entry["access"].wrong("must be of the letters r, w and m, not {}", quoted(access));
+      entry["access"].wrong("must be of the letters r, w and m, not {}", in_quotes(access));
     rule.access = access;
     to.push_back(std::move(rule));
   }

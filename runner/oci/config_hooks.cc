@@ -11,7 +11,7 @@ void read_list(json::Value list, std::vector<isolate::Hook>& to) {
     if (!hook) continue;
     isolate::Hook value;
     if (hook["path"].require(value.path) && (value.path.empty() || value.path[0] != '/'))
-      hook["path"].wrong("must be an absolute path, not {}", json::quoted(value.path));
+      hook["path"].wrong("must be an absolute path, not {}", json::in_quotes(value.path));
     hook["args"].read(value.args);
     hook["env"].read(value.env);
     constexpr int kLongest = 24 * 60 * 60;  // seconds; what waits for it counts milliseconds in an int

@@ -12,7 +12,7 @@
 namespace runner::oci {
 
 using isolate::NamespaceKind;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -32,10 +32,10 @@ void read_namespace(json::Value entry, isolate::Plan& to) {
   std::string type, path;
   if (!entry || !entry["type"].require(type)) return;
   std::optional<NamespaceKind> kind = kind_named(type);
-  if (!kind) return entry["type"].wrong("must be a kind of namespace such as pid or network, not {}", quoted(type));
+  if (!kind) return entry["type"].wrong("must be a kind of namespace such as pid or network, not {}", in_quotes(type));
   if (find_namespace(to, *kind)) return entry["type"].wrong("{} is there twice", type);
   if (entry["path"].read(path) && !path.empty() && path[0] != '/')
-    return entry["path"].wrong("must be an absolute path, not {}", quoted(path));
+    return entry["path"].wrong("must be an absolute path, not {}", in_quotes(path));
   to.namespaces.push_back({*kind, path});
 }
 
@@ -155,7 +155,7 @@ void read_namespaces(json::Value linux, Container& to, const LoadOptions& option
   if (!mount)
     linux["namespaces"].wrong("must have a mount namespace");
   else if (!mount->join.empty())
-    linux["namespaces"].wrong("must make its own mount namespace: {} cannot be joined", quoted(mount->join));
+    linux["namespaces"].wrong("must make its own mount namespace: {} cannot be joined", in_quotes(mount->join));
   read_user_namespace(linux, to, options);
 }
 
@@ -167,7 +167,7 @@ void read_paths(json::Value linux, isolate::Plan& to) {
   if (!field.read(propagation) || propagation.empty()) return;
   const MountOption* option = find_mount_option(propagation);
   if (!option || option->effect != MountEffect::Propagation)
-    return field.wrong("must be shared, slave, private or unbindable, not {}", quoted(propagation));
+    return field.wrong("must be shared, slave, private or unbindable, not {}", in_quotes(propagation));
   // Without a pivot the host's mounts stay below the new root: unmounting them there must not reach the host.
   if (!to.root.pivot && (option->flag & MS_PRIVATE))
     return field.wrong("{} is not safe without pivot_root", propagation);
@@ -181,7 +181,7 @@ void read_sysctl(json::Value linux, isolate::Plan& to, const LoadOptions& option
   for (json::Value each : field.values()) {
     std::string name(each.key()), key = with_dots(name);
     check_sysctl(each, key, to, options);
-    if (!to.sysctl.emplace(key, values[name]).second) each.wrong("is there twice, as {}", quoted(key));
+    if (!to.sysctl.emplace(key, values[name]).second) each.wrong("is there twice, as {}", in_quotes(key));
   }
 }
 
@@ -194,7 +194,7 @@ void refuse_unsupported(json::Value linux) {
   json::Value personality = linux["personality"].object();
   std::string domain;
   if (personality && personality["domain"].require(domain) && domain != "LINUX")
-    personality["domain"].wrong("must be LINUX: no other is supported by this version, not {}", quoted(domain));
+    personality["domain"].wrong("must be LINUX: no other is supported by this version, not {}", in_quotes(domain));
   refuse(personality["flags"]);
 }
 

@@ -14,7 +14,7 @@ using isolate::Bind;
 using isolate::CgroupView;
 using isolate::FileSystem;
 using isolate::NamespaceKind;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -46,9 +46,9 @@ void set_attribute(const MountOption& option, isolate::Mount& mount) {
 
 void add_data(json::Value field, const std::string& option, Reading& reading) {
   auto* fs = std::get_if<FileSystem>(&reading.mount.what);
-  if (!fs) return field.wrong("{} is not a mount option", quoted(option));
+  if (!fs) return field.wrong("{} is not a mount option", in_quotes(option));
   std::size_t equals = option.find('=');
-  if (equals == 0 || option.empty()) return field.wrong("{} is not a mount option", quoted(option));
+  if (equals == 0 || option.empty()) return field.wrong("{} is not a mount option", in_quotes(option));
   // Every devpts has been an instance of its own since Linux 4.7.
   if (fs->type == "devpts" && option == "newinstance") return;
   fs->options.emplace_back(option.substr(0, equals), equals == std::string::npos ? "" : option.substr(equals + 1));
@@ -96,7 +96,7 @@ void read_destination(Reading& reading) {
   if (!field.require(path)) return;
   if (path.empty()) return field.wrong("must not be empty");
   if (path[0] != '/') {
-    warn(reading.to.warnings, "{}: {} is not absolute: it is taken from the root", field.name(), quoted(path));
+    warn(reading.to.warnings, "{}: {} is not absolute: it is taken from the root", field.name(), in_quotes(path));
     path.insert(0, "/");
   }
   reading.mount.to = absolute_path(field, path);

@@ -11,7 +11,7 @@
 
 namespace runner::oci {
 
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -41,7 +41,7 @@ void read_environment(json::Value field, std::vector<std::string>& to) {
   for (json::Value each : field.values()) {
     std::size_t equals = list[i].find('=');
     if (equals == 0 || equals == std::string::npos)
-      each.wrong("must have the form NAME=value, not {}", quoted(list[i]));
+      each.wrong("must have the form NAME=value, not {}", in_quotes(list[i]));
     last[std::string_view(list[i]).substr(0, equals)] = i;
     ++i;
   }
@@ -58,7 +58,7 @@ std::uint64_t read_capability_set(json::Value field, std::string& unknown) {
     if (number >= 0)
       set |= std::uint64_t{1} << number;
     else if (unknown.size() < 1000)
-      unknown += (unknown.empty() ? "" : ", ") + quoted(name);
+      unknown += (unknown.empty() ? "" : ", ") + in_quotes(name);
   }
   return set;
 }
@@ -96,7 +96,7 @@ void read_rlimits(json::Value list, std::vector<isolate::Rlimit>& to) {
     bool complete = limit["soft"].require(value.soft) & limit["hard"].require(value.hard);
     auto known = std::find_if(std::begin(kRlimits), std::end(kRlimits), [&](const auto& r) { return type == r.first; });
     if (known == std::end(kRlimits)) {
-      limit["type"].wrong("must be a resource of setrlimit(2) such as RLIMIT_NOFILE, not {}", quoted(type));
+      limit["type"].wrong("must be a resource of setrlimit(2) such as RLIMIT_NOFILE, not {}", in_quotes(type));
       continue;
     }
     value.resource = known->second;

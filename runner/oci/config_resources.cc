@@ -8,7 +8,7 @@ namespace runner::oci {
 
 using isolate::IoLimit;
 using isolate::Limits;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 

@@ -11,7 +11,7 @@
 
 namespace runner::oci {
 
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -40,7 +40,7 @@ bool kernel_is_at_least(json::Value field, const SeccompTarget& target) {
   unsigned major = 0, minor = 0;
   if (!field.read(text)) return false;
   if (!parse_version(text, major, minor))
-    return field.wrong("must be a kernel version such as 4.8, not {}", quoted(text)), false;
+    return field.wrong("must be a kernel version such as 4.8, not {}", in_quotes(text)), false;
   return std::pair(target.kernel_major, target.kernel_minor) >= std::pair(major, minor);
 }
 
@@ -80,7 +80,7 @@ void read_errno(json::Value number, json::Value name, isolate::SeccompAction act
   for (int code = 1; code < 134; ++code)
     if (const char* known = ::strerrorname_np(code); known && text == known)
       return void(to = static_cast<std::uint32_t>(code));
-  name.wrong("must be the name of an error such as EPERM, not {}", quoted(text));
+  name.wrong("must be the name of an error such as EPERM, not {}", in_quotes(text));
 }
 
 void read_names(json::Value entry, std::vector<std::string>& to) {

@@ -110,7 +110,7 @@ class Builder {
   bool repeated(std::uint32_t object, std::string_view key) {
     std::string name = document_.name_of(object);
     document_.wrong_.add({document_.name_}, "{}{}the key {} is there twice", name, name.empty() ? "" : ": ",
-                         quoted(key));
+                         in_quotes(key));
     return true;
   }
 
@@ -171,7 +171,7 @@ std::string Document::name_of(std::uint32_t node) const {
     else if (is_word(each.key))
       name += (name.empty() ? "" : ".") + std::string(each.key);
     else
-      name += "[" + quoted(each.key) + "]";
+      name += "[" + in_quotes(each.key) + "]";
   }
   return name;
 }
@@ -333,7 +333,7 @@ std::optional<std::string> read_text(const std::string& path, Diagnostics& wrong
   return text;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::size_t most = std::min<std::size_t>(text.size(), 200);
   while (most > 0 && most < text.size() && (text[most] & 0xc0) == 0x80) --most;  // not within a character of UTF-8
   std::string safe = "'";

@@ -167,7 +167,7 @@ class Document {
 std::optional<std::string> read_text(const std::string& path, Diagnostics& wrong);
 
 /// Text of somebody else's in a message: in quotes, without control characters, and not endless.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 template <std::integral T>
 bool Value::read(std::vector<T>& to, T least, T most) const {

@@ -6,7 +6,7 @@
 namespace runner::oci {
 
 using isolate::SeccompAction;
-using json::quoted;
+using json::in_quotes;
 
 namespace {
 
@@ -51,7 +51,7 @@ void read_names(json::Value list, const Table& table, const char* what, std::vec
   std::size_t i = 0;
   for (json::Value each : list.values())
     if (const std::string& word = words[i++]; !holds(table, word))
-      each.wrong("{} is not a seccomp {} that this version knows", quoted(word), what);
+      each.wrong("{} is not a seccomp {} that this version knows", in_quotes(word), what);
   to = std::move(words);
 }
 
@@ -74,7 +74,7 @@ std::optional<SeccompAction> read_seccomp_action(json::Value field) {
   if (name == "SCMP_ACT_NOTIFY")
     field.wrong("{} is not supported by this version", name);
   else
-    field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", quoted(name));
+    field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", in_quotes(name));
   return std::nullopt;
 }
 
@@ -95,7 +95,7 @@ void read_seccomp_arguments(json::Value list, std::vector<isolate::SeccompArgume
     entry["value"].require(argument.value);
     entry["valueTwo"].read(argument.value_two);
     if (entry["op"].require(argument.op) && !holds(kOperators, argument.op))
-      entry["op"].wrong("must be a seccomp operator such as SCMP_CMP_EQ, not {}", quoted(argument.op));
+      entry["op"].wrong("must be a seccomp operator such as SCMP_CMP_EQ, not {}", in_quotes(argument.op));
     to.push_back(std::move(argument));
   }
 }

@@ -157,10 +157,10 @@ void check_whole(Value root, const Manifest& m) {
   for (std::size_t i = 1; i < m.files.size(); ++i)
     if (m.files[i - 1].path >= m.files[i].path)
       return root["files"].wrong("must be sorted by path, each once: {} is not behind {}",
-                                 oci::json::quoted(m.files[i].path), oci::json::quoted(m.files[i - 1].path));
+                                 oci::json::in_quotes(m.files[i].path), oci::json::in_quotes(m.files[i - 1].path));
   for (const std::string& layer : m.layers)
     if (is_layer_name(layer) && !has_file(m, "layers/" + layer + ".index"))
-      root["layers"].wrong("names {}, whose index is not among the files", oci::json::quoted(layer));
+      root["layers"].wrong("names {}, whose index is not among the files", oci::json::in_quotes(layer));
 }
 
 }  // namespace

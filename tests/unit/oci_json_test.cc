@@ -176,10 +176,10 @@ TEST_CASE("a hundred mistakes are listed, and then it is said that there are mor
 }
 
 TEST_CASE("text of others is shown in quotes, without control characters, and cut between characters") {
-  CHECK(json::quoted("a\n\x1b[0m\x7f") == "'a\\x0a\\x1b[0m\\x7f'");
-  CHECK(json::quoted("äß") == "'äß'");
-  CHECK(json::quoted("a\u009b1m") == "'a\\xc2\\x9b1m'");     // the escape of a terminal in one character
-  CHECK(json::quoted("a\u202eb") == "'a\\xe2\\x80\\xaeb'");  // from right to left
-  std::string cut = json::quoted("x" + many("ä", 200));
+  CHECK(json::in_quotes("a\n\x1b[0m\x7f") == "'a\\x0a\\x1b[0m\\x7f'");
+  CHECK(json::in_quotes("äß") == "'äß'");
+  CHECK(json::in_quotes("a\u009b1m") == "'a\\xc2\\x9b1m'");     // the escape of a terminal in one character
+  CHECK(json::in_quotes("a\u202eb") == "'a\\xe2\\x80\\xaeb'");  // from right to left
+  std::string cut = json::in_quotes("x" + many("ä", 200));
   CHECK(cut == "'x" + many("ä", 99) + "...'");
 }

@@ -1,0 +1,4 @@
+// See runner/precompiled.h.
+#include "runner/precompiled.h"
+
+#include <doctest/doctest.h>
