@@ -41,16 +41,9 @@ void read_mounts(CgroupHost& host) {
     if (right[0] != "cgroup") continue;
     std::istringstream options(right[2]);
     for (std::string option; std::getline(options, option, ',');)
-      if (option != "rw" && option != "ro" && option != "xattr" && option.find('=') == std::string::npos)
+      if (option != "rw" && option != "ro" && option != "xattr" && (option.find('=') == std::string::npos || option.rfind("name=", 0) == 0))
         host.v1.try_emplace(option, left[4]);
   }
-}
-
-std::string own_v2_group() {
-  std::istringstream groups(find_file("/proc/self/cgroup").value_or(""));
-  for (std::string line; std::getline(groups, line);)
-    if (line.rfind("0::", 0) == 0) return line.substr(3) == "/" ? "" : line.substr(3);
-  return {};
 }
 
 bool can_write(const std::string& path) { return ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0; }
@@ -61,6 +54,13 @@ void sleep_a_moment() {
 }
 
 }  // namespace
+
+std::string v2_group_of(pid_t pid) {
+  std::istringstream groups(find_file(pid ? fmt::format("/proc/{}/cgroup", pid) : "/proc/self/cgroup").value_or(""));
+  for (std::string line; std::getline(groups, line);)
+    if (line.rfind("0::", 0) == 0) return line.substr(3) == "/" ? "" : line.substr(3);
+  return {};
+}
 
 bool CgroupHost::has(const std::string& controller) const {
   return std::find(v2_controllers.begin(), v2_controllers.end(), controller) != v2_controllers.end() ||
@@ -79,7 +79,7 @@ CgroupHost find_cgroup_host() {
   }
   // An ordinary user may use the part that a manager gave to it: delegation containment, cgroups(7).
   if (!can_write(host.v2 + "/cgroup.procs") || ::geteuid() != 0) {
-    host.v2_base = own_v2_group();
+    host.v2_base = v2_group_of(0);
     host.v1.clear();
   }
   host.writable = can_write(host.v2 + host.v2_base + "/cgroup.procs") && can_write(host.v2 + host.v2_base);
@@ -122,7 +122,8 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   Cgroup before = open(plan.path, host);
   bool used = before.populated();
   for (const auto& [controller, directory] : before.v1_) used |= !find_file(directory + "/cgroup.procs").value_or("").empty();
-  if (used) fail(EBUSY, "make cgroup {} (it exists, and there are processes in it)", plan.path);
+  if (used) fail(EBUSY, "make cgroup {} (container's cgroup is not empty)", plan.path);
+  if (before.frozen()) fail(EBUSY, "make cgroup {} (container's cgroup unexpectedly frozen)", plan.path);
   group.owned_ = true;  // from here on a failure removes what was made
   if (!host.v2.empty()) {
     group.v2_path_ = host.v2 + host.v2_base + plan.path;
@@ -146,7 +147,38 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
            need.what, need.controller);
     }
   }
+  if (plan.everywhere)
+    for (const auto& [controller, mount] : host.v1)
+      if (group.v1_.try_emplace(controller, mount + plan.path).second) cgroups::v1::create(controller, mount, plan.path);
   group.update(plan.limits);
+  return group;
+}
+
+void Cgroup::change(const Limits& limits, const CgroupHost& host) {
+  auto here = v2_ ? words_of(find_file_at(v2_.get(), "cgroup.controllers").value_or("")) : std::vector<std::string>();
+  for (const cgroups::Need& need : cgroups::needs_of(limits)) {
+    bool has = std::find(here.begin(), here.end(), need.controller) != here.end() || (!need.v2_only && v1_.count(cgroups::v1::controller_for(need.controller)));
+    if (!has) fail(ENOTSUP, "change the {} ({})", need.what, host.has(need.controller) ? "the container was made without this controller" : "no cgroup hierarchy of this host has the " + need.controller + " controller");
+  }
+  update(limits);
+}
+
+Cgroup Cgroup::below(const std::string& path, const std::vector<std::string>& controllers) const {
+  Cgroup group;
+  auto missing = [](const std::string& directory) { throw std::runtime_error(fmt::format("exec: --cgroup: adding pid to {}/cgroup.procs: no such file or directory", directory)); };
+  if (v2_) {
+    group.v2_path_ = v2_path_ + path;
+    group.v2_ = Fd(::open(group.v2_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!group.v2_ && v1_.empty()) missing(group.v2_path_);
+    if (!group.v2_) group.v2_path_ = v2_path_, group.v2_ = open_file(v2_path_, O_RDONLY | O_DIRECTORY);  // on a hybrid host limits are elsewhere
+  }
+  for (const std::string& controller : controllers)
+    if (!v1_.count(controller)) throw std::runtime_error(fmt::format("exec: --cgroup: unknown controller {}", controller));
+  for (const auto& [controller, directory] : v1_) {
+    bool moves = controllers.empty() || std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
+    group.v1_[controller] = moves ? directory + path : directory;
+    if (moves && !find_dir(directory + path)) missing(directory + path);
+  }
   return group;
 }
 

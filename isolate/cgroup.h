@@ -30,6 +30,9 @@ struct CgroupHost {
 /// Reads the mount table once, and for an ordinary user looks for a delegated subtree.
 CgroupHost find_cgroup_host();
 
+/// The v2 group of a process (0: of this one) below the mount point, as /proc/PID/cgroup has it; empty for the root.
+std::string v2_group_of(pid_t pid);
+
 /// Counters at one moment. Fields are 0 where the host cannot tell.
 struct CgroupCounters {
   std::uint64_t oom_kills = 0;      // processes that the kernel killed for the memory limit
@@ -70,6 +73,10 @@ class Cgroup {
   /// processes only in leaves. Does nothing where the limits are set through v1.
   void make_room(const CgroupHost& host);
   void update(const Limits& limits);
+  /// The same for a group in which something runs: throws when a controller that a limit needs is not there.
+  void change(const Limits& limits, const CgroupHost& host);
+  /// The group below this one at `path`, in the v2 hierarchy and those of `controllers` (empty: of all); elsewhere it stays this one. Throws when it is missing.
+  Cgroup below(const std::string& path, const std::vector<std::string>& controllers) const;
   void freeze(bool frozen) const;   ///< returns once the request is made
   bool frozen() const;
   void kill() const;                ///< SIGKILL to all inside

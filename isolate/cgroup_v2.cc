@@ -93,8 +93,11 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
   if (here("cpu")) {
     if (limits.cpu_shares && *limits.cpu_shares) set("cpu.weight", std::to_string(weight_of_shares(*limits.cpu_shares)));
     if (limits.cpu_quota || limits.cpu_period) {
-      std::int64_t quota = limits.cpu_quota.value_or(-1);
-      set("cpu.max", fmt::format("{} {}", quota <= 0 ? "max" : std::to_string(quota), limits.cpu_period.value_or(100000)));
+      std::istringstream now(find_file_at(group, "cpu.max").value_or("max 100000"));  // what is not said stays
+      std::string quota = "max", period = "100000";
+      now >> quota >> period;
+      if (limits.cpu_quota) quota = *limits.cpu_quota <= 0 ? "max" : std::to_string(*limits.cpu_quota);
+      set("cpu.max", fmt::format("{} {}", quota, limits.cpu_period ? std::to_string(*limits.cpu_period) : period));
     }
   }
   if (here("cpuset")) {

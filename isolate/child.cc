@@ -1,6 +1,7 @@
 #include "isolate/child.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,9 +11,11 @@
 #include "isolate/devices.h"
 #include "isolate/execute.h"
 #include "isolate/hooks.h"
+#include "isolate/listener.h"
 #include "isolate/namespaces.h"
 #include "isolate/network.h"
 #include "isolate/privileges.h"
+#include "isolate/scheduling.h"
 #include "isolate/start.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -88,23 +91,15 @@ void become_init(const Plan& plan) {
   become_user(self, keep, true);
 }
 
-// With all rights, since the user may lack those of the folders above; and with the user's, since in a user namespace
-// all rights do not reach the files of others.
-bool can_enter(const std::string& path) {
-  try {
-    enter_directory(path);
-    return true;
-  } catch (const SystemError& error) {
-    if (error.code() != EACCES) throw;
-    return false;
-  }
-}
-
 // Who waits where: `run` answers on the link itself, `create` goes away and `start` comes through the gate.
 Link await_exec(Link link, int gate, std::string& hook_state) {
   if (gate >= 0) {
     link.close();
+    // PID 1 of a namespace is not killed by a signal that it has no handler for: a container that is not wanted after all must go by SIGTERM.
+    for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) ::signal(number, [](int signal) { ::_exit(128 + signal); });
     link = Link(Fd(check(::accept4(gate, nullptr, nullptr, SOCK_CLOEXEC), "await `start`")));
+    ::close(gate);
+    reset_signals();
   }
   hook_state = link.expect(Signal::Exec).bytes;
   return link;
@@ -128,6 +123,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     stage = Stage::Namespaces;
     enter_namespaces(plan, handles.joins);
     make_cgroup_namespace(plan);
+    make_time_namespace(plan);
     set_names(plan);
     set_sysctl(plan);
 
@@ -176,10 +172,11 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
 
     stage = Stage::Privileges;
     set_rlimits(plan.process.rlimits);
+    if (!plan.init) reset_affinity(), set_scheduling(plan.process);
     // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while we have it.
     bool early_filter = !plan.process.no_new_privileges;
-    if (early_filter)
-      for (const Filter& filter : handles.filters) load_filter(filter);
+    if (!plan.init) close_from(3 + options.preserve_fds, {link.fd(), options.exec_program, options.gate});  // which a filter may forbid
+    if (early_filter) load_filters(handles.filters, link);
     bool inside = !plan.init && can_enter(plan.process.cwd);
     plan.init ? become_init(plan) : become_user(plan.process, plan.process.capabilities, false);
     if (options.die_with_parent) die_with_parent();
@@ -192,18 +189,19 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
       env = with_home(plan.process.env, plan.process.uid);  // it reads a file, which a filter may forbid
     }
 
+    // `create` passes a listener on, before it goes; and a startContainer hook is filtered as the program is.
+    bool before_start = has_listener(handles.filters) || !plan.hooks.start_container.empty();
+    if (!early_filter && before_start) load_filters(handles.filters, link);
     if (!plan.init) {                             // runner-init does nothing of its own: it need not wait
       link.send(Signal::Ready);
       std::string hook_state;
       link = await_exec(std::move(link), options.gate, hook_state);
-      run_hooks(plan.hooks.start_container, "startContainer", hook_state, options.exec_program);
+      run_hooks(plan.hooks.start_container, "startContainer", hook_state, options.exec_program, &env);
     }
 
     stage = Stage::Seccomp;
     if (plan.init) close_from(3, {link.fd(), init.get(), options.init_control});
-    else close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});
-    if (!early_filter)
-      for (const Filter& filter : handles.filters) load_filter(filter);  // last: it may forbid everything above
+    if (!early_filter && !before_start) load_filters(handles.filters, link);  // last: it may forbid everything above
 
     stage = Stage::Exec;
     if (plan.init) execute_init(init.get(), options.init_control);

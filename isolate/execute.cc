@@ -65,7 +65,8 @@ std::string find_program(const std::vector<std::string>& argv, const std::vector
 
 std::vector<std::string> with_home(std::vector<std::string> env, unsigned uid) {
   for (const std::string& entry : env)
-    if (entry.rfind("HOME=", 0) == 0) return env;
+    if (entry.rfind("HOME=", 0) == 0 && entry.size() > 5) return env;
+  std::erase(env, "HOME=");
   std::string home = "/";
   Fd file(::open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_CLOEXEC));  // it may be anything that the image likes, a FIFO too
   struct stat info;
@@ -148,6 +149,16 @@ void enter_directory(const std::string& path) {
   char real[PATH_MAX];
   check(::syscall(SYS_getcwd, real, sizeof real), "find directory {}", path);
   if (real[0] != '/') fail(EPERM, "enter directory {} (it lies outside the root)", path);
+}
+
+bool can_enter(const std::string& path) {
+  try {
+    enter_directory(path);
+    return true;
+  } catch (const SystemError& error) {
+    if (error.code() != EACCES) throw;
+    return false;
+  }
 }
 
 }  // namespace isolate

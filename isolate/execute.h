@@ -45,4 +45,8 @@ void die_with_parent();
 /// Enters the working directory and proves that it lies inside the root (CVE-2024-21626).
 void enter_directory(const std::string& path);
 
+/// False where this process lacks the rights: it is tried with all rights, since the user may lack those of the folders above, and with the
+/// user's, since in a user namespace all rights do not reach the files of others.
+bool can_enter(const std::string& path);
+
 }  // namespace isolate

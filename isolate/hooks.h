@@ -9,7 +9,8 @@
 namespace isolate {
 
 /// Runs them in order with `state` on their standard input; the first that fails, or outlives its timeout, ends it
-/// with an exception that names it. They run in the namespaces of the caller; inside a container through runner-exec (`step`).
-void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state, int step = -1);
+/// with an exception that names it and what it has printed. They run in the namespaces of the caller; inside a container through runner-exec
+/// (`step`). A hook that has no environment of its own gets `env`, or the caller's.
+void run_hooks(const std::vector<Hook>& hooks, const char* kind, const std::string& state, int step = -1, const std::vector<std::string>* env = nullptr);
 
 }  // namespace isolate

@@ -9,8 +9,10 @@
 #include "isolate/birth.h"
 #include "isolate/execute.h"
 #include "isolate/link.h"
+#include "isolate/listener.h"
 #include "isolate/namespaces.h"
 #include "isolate/privileges.h"
+#include "isolate/scheduling.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/terminal.h"
@@ -38,7 +40,9 @@ int different_namespaces(pid_t pid) {
     if (options.die_with_parent) die_with_parent();
     ::umask(022);
     reset_signals();
+    if (!process.exec_cpus_initial.empty()) set_affinity(process.exec_cpus_initial);
     enter_v1(std::move(groups));
+    process.exec_cpus.empty() ? reset_affinity() : set_affinity(process.exec_cpus);
 
     stage = Stage::Namespaces;
     if (namespaces) check(::setns(options.pidfd, namespaces), "join the namespaces of process {}", options.pid);
@@ -56,20 +60,20 @@ int different_namespaces(pid_t pid) {
 
     stage = Stage::Privileges;
     set_rlimits(process.rlimits);
+    set_scheduling(process);
     bool early_filter = !process.no_new_privileges;
-    if (early_filter)
-      for (const Filter& filter : options.filters) load_filter(filter);
+    close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});  // which a filter may forbid
+    if (early_filter) load_filters(options.filters, link);
+    bool inside = can_enter(process.cwd);
     become_user(process, process.capabilities, options.lock_privileges);
     if (options.die_with_parent) die_with_parent();
     if (process.no_new_privileges) forbid_new_privileges();
-    enter_directory(process.cwd);
+    if (!inside) enter_directory(process.cwd);
     std::string program = find_program(process.argv, process.env);
     std::vector<std::string> env = with_home(process.env, process.uid);  // it reads a file, which a filter may forbid
 
     stage = Stage::Seccomp;
-    close_from(3 + options.preserve_fds, {link.fd(), options.exec_program});
-    if (!early_filter)
-      for (const Filter& filter : options.filters) load_filter(filter);
+    if (!early_filter) load_filters(options.filters, link);
 
     stage = Stage::Exec;
     link.send(Signal::Step);
@@ -107,6 +111,7 @@ Joined join(const Process& process, const JoinOptions& options) {
     stage = Stage::Start;
     Fd terminal;
     if (process.terminal) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
+    pass_listeners(options.filters, ours, child, options.listener_state);
     ours.expect_end();
     return Joined{std::move(child), std::move(terminal)};
   } catch (const SetupError&) {

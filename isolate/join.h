@@ -16,6 +16,7 @@ struct JoinOptions {
   pid_t pid = 0;
   const Cgroup* cgroup = nullptr;
   std::vector<Filter> filters;
+  ListenerState listener_state;  // needed only with such a filter
   int stdio[3] = {-1, -1, -1};
   int exec_program = -1;         // runner-exec, opened by open_sealed()
   int preserve_fds = 0;

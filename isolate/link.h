@@ -7,6 +7,7 @@
 //                              ◀───── Rooted  (only when the plan has hooks)
 //   prestart, createRuntime    Pivot ──────▶ createContainer hooks; enters the new root
 //                              ◀─── Terminal  (only with a terminal: the master's descriptor)
+//                              ◀─── Listener  (only with SCMP_ACT_NOTIFY: the number that the listener's descriptor is going to have)
 //                              ◀────── Ready  everything is done but seccomp and exec (a session's init goes on at once)
 //   `create` leaves here; `start` connects to the gate and speaks on from there
 //                              Exec ───────▶ startContainer hooks; filter; execve
@@ -24,7 +25,7 @@
 
 namespace isolate {
 
-enum class Signal : char { Go = 'G', Rooted = 'R', Pivot = 'P', Terminal = 'T', Ready = 'Y', Exec = 'X', Step = 'S', Error = 'E' };
+enum class Signal : char { Go = 'G', Rooted = 'R', Pivot = 'P', Terminal = 'T', Listener = 'L', Ready = 'Y', Exec = 'X', Step = 'S', Error = 'E' };
 
 /// Where a set-up was when it failed; the names are part of the events.
 enum class Stage { Prepare, Clone, Start, Namespaces, Root, Hooks, Devices, Network, Terminal, Privileges, Seccomp, Exec };

@@ -5,8 +5,6 @@
 #include <sched.h>
 #include <sys/stat.h>
 
-#include <algorithm>
-
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 
@@ -38,7 +36,7 @@ const char* namespace_file(NamespaceKind kind) { return known(kind).file; }
 std::uint64_t new_namespaces(const Plan& plan) {
   std::uint64_t flags = 0;
   for (const Namespace& n : plan.namespaces)
-    if (n.join.empty() && n.kind != NamespaceKind::Cgroup) flags |= static_cast<std::uint64_t>(clone_flag(n.kind));
+    if (n.join.empty() && n.kind != NamespaceKind::Cgroup && (n.kind != NamespaceKind::Time || plan.time_offsets.empty())) flags |= static_cast<std::uint64_t>(clone_flag(n.kind));
   return flags;
 }
 
@@ -62,6 +60,16 @@ void enter_namespaces(const Plan& plan, const std::vector<Fd>& joins) {
 
 void make_cgroup_namespace(const Plan& plan) {
   if (plan.makes(NamespaceKind::Cgroup)) check(::unshare(CLONE_NEWCGROUP), "make a cgroup namespace");
+}
+
+void make_time_namespace(const Plan& plan) {
+  if (plan.time_offsets.empty()) return;
+  check(::unshare(CLONE_NEWTIME), "make a time namespace");
+  std::string lines;
+  for (const auto& [clock, offset] : plan.time_offsets) lines += fmt::format("{} {} {}\n", clock, offset.first, offset.second);
+  write_file("/proc/self/timens_offsets", lines);
+  Fd own = open_file("/proc/self/ns/time_for_children", O_RDONLY);
+  check(::setns(own.get(), CLONE_NEWTIME), "enter the new time namespace");
 }
 
 PidNamespaceOfChildren::PidNamespaceOfChildren(const Plan& plan, const std::vector<Fd>& joins) {

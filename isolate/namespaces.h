@@ -16,7 +16,8 @@ const char* namespace_file(NamespaceKind kind);  ///< under /proc/PID/ns: "net"
 /// has no such kind (time before Linux 5.6), all are in one.
 bool shares_namespace(pid_t pid, NamespaceKind kind);
 
-/// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP: its root would be the parent's group; see make_cgroup_namespace().
+/// The CLONE_NEW* flags for clone3. Without CLONE_NEWCGROUP, whose root would be the parent's group (make_cgroup_namespace()), and without
+/// a time namespace that gets offsets (make_time_namespace()).
 std::uint64_t new_namespaces(const Plan& plan);
 
 /// In the child: joins what the plan joins (`joins` holds a descriptor for each, or an empty one).
@@ -24,6 +25,9 @@ void enter_namespaces(const Plan& plan, const std::vector<sys::Fd>& joins);
 
 /// Its root is the group that the caller is in by now.
 void make_cgroup_namespace(const Plan& plan);
+
+/// With clocks of its own. They can be set only as long as nobody is in it: so the child makes it, sets them, and enters (time_namespaces(7)).
+void make_time_namespace(const Plan& plan);
 
 /// While it lives, children of this process are born in the pid namespace that the plan joins, if it joins one.
 class PidNamespaceOfChildren {

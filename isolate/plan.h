@@ -161,6 +161,7 @@ struct CgroupPlan {
   std::string path;           // below the hierarchy's mount point, "/runner/s-1"; empty: no cgroup of its own
   Limits limits;
   bool warn_missing = false;  // a limit without a controller is reported in Sandbox::missing, not an error
+  bool everywhere = false;    // in each v1 hierarchy, and not only where a limit is: others look for a container's group, and change its limits later
   bool operator==(const CgroupPlan&) const = default;
 };
 
@@ -204,6 +205,7 @@ struct SeccompRules {
   std::vector<std::string> flags;          // SECCOMP_FILTER_FLAG_*
   std::string listener_path;               // where the descriptor of SCMP_ACT_NOTIFY goes
   std::string listener_metadata;
+  bool newer_unknown = false;              // calls newer than all that the rules name answer ENOSYS, not the default error: libc then tries an older one
   std::vector<SeccompRule> rules;
   bool operator==(const SeccompRules&) const = default;
 };
@@ -214,6 +216,20 @@ struct Terminal {
   unsigned short rows = 0, columns = 0;  // 0: left as the kernel makes it
   std::uint64_t scrollback = 0;          // bytes of output that a session keeps for who attaches later; 0: init::kTerminalRing
   bool operator==(const Terminal&) const = default;
+};
+
+/// sched_setattr(2).
+struct Scheduler {
+  std::uint32_t policy = 0, priority = 0;
+  std::int32_t nice = 0;
+  std::uint64_t flags = 0, runtime = 0, deadline = 0, period = 0;  // nanoseconds
+  bool operator==(const Scheduler&) const = default;
+};
+
+/// ioprio_set(2).
+struct IoPriority {
+  int io_class = 0, priority = 0;
+  bool operator==(const IoPriority&) const = default;
 };
 
 struct Process {
@@ -227,12 +243,17 @@ struct Process {
   std::vector<Rlimit> rlimits;
   std::optional<int> oom_score_adj;
   std::optional<Terminal> terminal;
+  std::optional<Scheduler> scheduler;
+  std::optional<IoPriority> io_priority;
+  std::optional<std::uint32_t> personality;     // PER_*
+  std::string exec_cpus_initial, exec_cpus;     // of `exec`: the CPUs until it is in the container's cgroup, and from then on; empty: all
   bool operator==(const Process&) const = default;
 };
 
 struct Hook {
   std::string path;
-  std::vector<std::string> args, env;
+  std::vector<std::string> args;
+  std::optional<std::vector<std::string>> env;  // empty: that of whoever runs it
   std::optional<int> timeout;  // seconds
   bool operator==(const Hook&) const = default;
 };
@@ -251,6 +272,7 @@ struct Plan {
   std::string id;
   std::string hostname, domainname;         // empty: the host's
   std::vector<Namespace> namespaces;
+  std::map<std::string, std::pair<std::int64_t, std::uint32_t>> time_offsets;  // of a new time namespace: "monotonic", "boottime" to seconds and nanoseconds
   IdMap ids;                                // of the new user namespace
   Root root;
   std::vector<GeneratedFile> files;         // only with an overlay

@@ -87,7 +87,7 @@ void become_user(const Process& process, const Capabilities& capabilities, bool 
   set_three_sets(with_setpcap);
   ::cap_reset_ambient();
   for (int c = 0; c <= last_capability(); ++c)
-    if (capabilities.ambient & bit(c)) check(::cap_set_ambient(c, CAP_SET), "make {} ambient", capability_name(c));
+    if (capabilities.ambient & capabilities.permitted & capabilities.inheritable & bit(c)) check(::cap_set_ambient(c, CAP_SET), "make {} ambient", capability_name(c));
   if (lock) {
     unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
                          SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;

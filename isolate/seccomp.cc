@@ -25,7 +25,7 @@ using namespace sys;
 namespace {
 
 // A new layout of the cached programs, or of the rules' text, needs a new number here.
-constexpr const char* kCacheVersion = "1";
+constexpr const char* kCacheVersion = "2";
 
 // Newer than libseccomp 2.5.4; the numbers from 424 on are the same on all architectures.
 constexpr std::pair<const char*, int> kNewerSyscalls[] = {
@@ -72,11 +72,14 @@ std::uint32_t architecture_of(const std::string& name) {
   return arch;
 }
 
+constexpr unsigned kWaitKillable = 1u << 5;  // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19
+
 unsigned flags_of(const std::vector<std::string>& names) {
   unsigned flags = 0;
   for (const std::string& name : names) {
     if (name == "SECCOMP_FILTER_FLAG_LOG") flags |= SECCOMP_FILTER_FLAG_LOG;
     else if (name == "SECCOMP_FILTER_FLAG_SPEC_ALLOW") flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    else if (name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV") flags |= kWaitKillable;
     else if (name == "SECCOMP_FILTER_FLAG_TSYNC") continue;  // one thread loads it, before any other exists
     else fail(EINVAL, "use seccomp flag {}", name);
   }
@@ -118,6 +121,27 @@ void add_rule(scmp_filter_ctx context, const SeccompRules& rules, const SeccompR
   }
 }
 
+// A profile is older than the machine: libc tries new calls first, and takes an older one when they answer ENOSYS, and not when they are forbidden.
+// So numbers above all that the rules name are unknown, on each architecture of theirs, as runc has it.
+void answer_newer_calls(const SeccompRules& rules, std::vector<sock_filter>& program) {
+  std::vector<std::uint32_t> architectures{::seccomp_arch_native()};
+  for (const std::string& name : rules.architectures)
+    if (std::uint32_t arch = architecture_of(name); arch != SCMP_ARCH_X32 && arch != architectures[0]) architectures.push_back(arch);
+  std::vector<sock_filter> stub;
+  for (std::uint32_t arch : architectures) {
+    int newest = -1;
+    for (const SeccompRule& rule : rules.rules)
+      for (const std::string& name : rule.names)
+        newest = std::max(newest, arch == architectures[0] ? syscall_number(name) : ::seccomp_syscall_resolve_name_arch(arch, name.c_str()));
+    if (newest < 0) continue;
+    constexpr std::uint32_t kX32 = 0x40000000;  // the bit of x32's numbers, which libseccomp tells apart itself
+    stub.insert(stub.end(), {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 0, 4),
+                             BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, static_cast<std::uint32_t>(newest), 0, 2),
+                             BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, kX32, 1, 0), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)});
+  }
+  program.insert(program.begin(), stub.begin(), stub.end());
+}
+
 std::vector<sock_filter> compile(const SeccompRules& rules) {
   Context context(::seccomp_init(action_of(rules.default_action, rules.default_errno)));
   if (!context) fail(ENOMEM, "make a seccomp filter");
@@ -135,14 +159,16 @@ std::vector<sock_filter> compile(const SeccompRules& rules) {
   off_t size = check(::lseek(memory.get(), 0, SEEK_END), "measure a seccomp filter");
   std::vector<sock_filter> program(static_cast<std::size_t>(size) / sizeof(sock_filter));
   check(::pread(memory.get(), program.data(), static_cast<std::size_t>(size), 0), "read a seccomp filter");
+  bool refuses = rules.default_action != SeccompAction::Allow && rules.default_action != SeccompAction::Log;
+  if (rules.newer_unknown && refuses) answer_newer_calls(rules, program);
   return program;
 }
 
 // All that the program depends on, as text; its digest is the name in the cache.
 std::string canonical(const SeccompRules& rules) {
   const scmp_version* version = ::seccomp_version();
-  std::string text = fmt::format("{} {}.{}.{} {:x} {} {}\n", kCacheVersion, version->major, version->minor, version->micro,
-                                 ::seccomp_arch_native(), static_cast<int>(rules.default_action), rules.default_errno);
+  std::string text = fmt::format("{} {}.{}.{} {:x} {} {} {}\n", kCacheVersion, version->major, version->minor, version->micro,
+                                 ::seccomp_arch_native(), static_cast<int>(rules.default_action), rules.default_errno, rules.newer_unknown);
   for (const std::string& a : rules.architectures) text += a + ' ';
   for (const SeccompRule& rule : rules.rules) {
     text += fmt::format("\n{} {}", static_cast<int>(rule.action), rule.errno_value);
@@ -188,6 +214,8 @@ int syscall_number(const std::string& name) {
 Filter make_filter(const SeccompRules& rules, const std::string& cache) {
   Filter filter;
   filter.flags = flags_of(rules.flags);
+  filter.listener = rules.listener_path;
+  filter.listener_metadata = rules.listener_metadata;
   std::string path = cache.empty() ? "" : cache + "/" + digest_of(canonical(rules));
   if (!path.empty()) filter.program = find_cached(path);
   if (!filter.program.empty()) return filter;
@@ -199,9 +227,14 @@ Filter make_filter(const SeccompRules& rules, const std::string& cache) {
   return filter;
 }
 
-void load_filter(const Filter& filter) {
+bool has_listener(const std::vector<Filter>& filters) {
+  return std::any_of(filters.begin(), filters.end(), [](const Filter& filter) { return !filter.listener.empty(); });
+}
+
+int load_filter(const Filter& filter) {
   sock_fprog program{static_cast<unsigned short>(filter.program.size()), const_cast<sock_filter*>(filter.program.data())};
-  check(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, filter.flags, &program), "load a seccomp filter");
+  unsigned flags = filter.flags | (filter.listener.empty() ? 0 : SECCOMP_FILTER_FLAG_NEW_LISTENER);
+  return static_cast<int>(check(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program), "load a seccomp filter"));
 }
 
 std::vector<std::string> kernel_seccomp_actions() {

@@ -7,6 +7,7 @@
 #include "isolate/child.h"
 #include "isolate/hooks.h"
 #include "isolate/ids.h"
+#include "isolate/listener.h"
 #include "isolate/namespaces.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -79,7 +80,10 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     }
     Fd terminal;
     if (plan.process.terminal && !plan.init) terminal = std::move(ours.expect(Signal::Terminal).fds.at(0));
-    if (!plan.init) ours.expect(Signal::Ready);
+    if (!plan.init) {
+      pass_listeners(handles.filters, ours, child, options.listener_state);
+      ours.expect(Signal::Ready);
+    }
     return Sandbox(std::move(child), std::move(cgroup), std::move(disk), std::move(ours), std::move(terminal), !plan.init, std::move(workspace));
   } catch (const SetupError&) {
     throw;

@@ -28,6 +28,7 @@ struct StartOptions {
   std::function<void(const Disk& workspace)> fill;  // as RestorerOptions has it
   /// The state JSON for hooks: (status, pid in the caller's namespace). Needed only with hooks.
   std::function<std::string(const char* status, pid_t pid)> hook_state;
+  ListenerState listener_state;         // needed only with a filter that has a listener
   /// Called when the child is in its cgroups and sets itself up: what the caller does meanwhile costs no time.
   std::function<void(pid_t pid)> on_born = [](pid_t) {};
 };

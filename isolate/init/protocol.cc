@@ -124,6 +124,16 @@ std::string encode(const SpawnRequest& request) {
     w.number(filter.flags);
     w.text({reinterpret_cast<const char*>(filter.program.data()), filter.program.size() * sizeof(sock_filter)});
   }
+  // What came later stands at the end: a container of an older version has none of it.
+  w.number(p.scheduler.has_value());
+  if (const auto& s = p.scheduler)
+    for (std::uint64_t n : {std::uint64_t{s->policy}, std::uint64_t{s->priority}, static_cast<std::uint64_t>(s->nice), s->flags, s->runtime, s->deadline, s->period}) w.number(n);
+  w.number(p.io_priority.has_value());
+  if (const auto& io = p.io_priority) w.number(static_cast<std::uint64_t>(io->io_class)), w.number(static_cast<std::uint64_t>(io->priority));
+  w.number(p.personality ? *p.personality : ~std::uint64_t{0});
+  w.text(p.exec_cpus_initial);
+  w.text(p.exec_cpus);
+  for (const Filter& filter : request.filters) w.text(filter.listener), w.text(filter.listener_metadata);
   return w.bytes;
 }
 
@@ -162,6 +172,20 @@ SpawnRequest decode_spawn(const std::string& bytes) {
     filter.program.resize(program.size() / sizeof(sock_filter));
     std::memcpy(filter.program.data(), program.data(), filter.program.size() * sizeof(sock_filter));
   }
+  if (r.at == bytes.size()) return request;
+  if (r.number()) {
+    Scheduler& s = p.scheduler.emplace();
+    s.policy = r.as<std::uint32_t>(), s.priority = r.as<std::uint32_t>(), s.nice = r.as<std::int32_t>();
+    s.flags = r.number(), s.runtime = r.number(), s.deadline = r.number(), s.period = r.number();
+  }
+  if (r.number()) {
+    IoPriority& io = p.io_priority.emplace();
+    io.io_class = r.as<int>(), io.priority = r.as<int>();
+  }
+  if (std::uint64_t domain = r.number(); domain != ~std::uint64_t{0}) p.personality = static_cast<std::uint32_t>(domain);
+  p.exec_cpus_initial = r.text();
+  p.exec_cpus = r.text();
+  for (Filter& filter : request.filters) filter.listener = r.text(), filter.listener_metadata = r.text();
   return request;
 }
 

@@ -25,6 +25,7 @@ void CreateFlags::declare(Options& options) {
   options.value("-f,--config", config, "name of config.json in the bundle");
   options.value("--pid-file", pid_file, "where to write the pid of the container");
   options.value("--console-socket", console_socket, "socket that gets the master of the terminal");
+  options.value("--pidfd-socket", pidfd_socket, "socket that gets a descriptor of the container's process, pidfd_open(2)");
   options.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on the container inherits");
   options.flag("--no-pivot", no_pivot, "move and chroot instead of pivot_root, for a root on a ramdisk");
   options.flag("--no-new-keyring", no_new_keyring, "accepted as runc has it; no keyring is made");
@@ -39,6 +40,12 @@ std::string state_json(const session::State& state, const char* status, pid_t pi
                            {"created", state.created},        {"annotations", state.annotations},
                            {"owner", state.owner == 0 ? "root" : std::to_string(state.owner)}};
   return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string listener_json(const session::State& state, const char* status, const isolate::Filter& filter, pid_t pid) {
+  nlohmann::ordered_json j{{"ociVersion", state.oci_version}, {"fds", {"seccompFd"}}, {"pid", pid}, {"metadata", filter.listener_metadata},
+                           {"state", nlohmann::ordered_json::parse(state_json(state, status, state.pid ? state.pid : pid))}};
+  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags) {
@@ -88,7 +95,7 @@ namespace {
 
 // The descriptors of LISTEN_FDS come first, then those of --preserve-fds: sd_listen_fds(3).
 // One that closes on exec is our own and not the caller's.
-int descriptors_to_keep(const CreateFlags& flags, isolate::Process& process) {
+int descriptors_to_keep(const Globals& globals, const CreateFlags& flags, isolate::Process& process) {
   const char* listen = std::getenv("LISTEN_FDS");
   int count = listen ? std::atoi(listen) : 0;
   if (count > 0) {
@@ -96,7 +103,7 @@ int descriptors_to_keep(const CreateFlags& flags, isolate::Process& process) {
     process.env.push_back("LISTEN_PID=1");
   }
   for (int fd = 3; fd < 3 + count + flags.preserve_fds; ++fd)
-    if (::fcntl(fd, F_GETFD) != 0) fail(EBADF, "keep descriptor {} for the container (--preserve-fds, LISTEN_FDS)", fd);
+    if (::fcntl(fd, F_GETFD) == -1) report_warning(globals, fmt::format("descriptor {} is not open, and the container does not get it (--preserve-fds, LISTEN_FDS)", fd));
   return count + flags.preserve_fds;
 }
 
@@ -114,7 +121,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
   check_id(id);
   oci::Container container = load_container(context, id, flags);
   check_terminal(container.plan, flags, gate || flags.detach);
-  int preserved = descriptors_to_keep(flags, container.plan.process);
+  int preserved = descriptors_to_keep(context.globals, flags, container.plan.process);
   session::State state = new_state(id, container);
 
   session::Entry entry = new_entry(context, id);
@@ -131,6 +138,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     options.gate = listener.get();
     options.die_with_parent = false;  // a container outlives `runner run`, as it does runc's
     options.hook_state = [&](const char* status, pid_t pid) { return state_json(state, status, pid); };
+    options.listener_state = [&](const isolate::Filter& filter, pid_t pid) { return listener_json(state, "creating", filter, pid); };
     options.on_born = [&](pid_t pid) {
       state.start_time = session::start_time_of(pid);
       write_process(context, entry, container.plan);
@@ -141,6 +149,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     state.started = !gate;  // `run` goes on at once, and takes the entry away if that fails
     if (!flags.console_socket.empty()) send_console(flags.console_socket, sandbox.terminal().get());
     entry.write_state(state);
+    if (!flags.pidfd_socket.empty()) send_pidfd(flags.pidfd_socket, sandbox.child());
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(state.pid), 0644);
     return Created{std::move(entry), std::move(state), std::move(container), std::move(sandbox)};
   } catch (...) {
@@ -176,6 +185,8 @@ void send_console(const std::string& socket, int master) {
   if (::ptsname_r(master, name, sizeof name) != 0) std::strcpy(name, "/dev/ptmx");
   send_message(connection.get(), name, {master});
 }
+
+void send_pidfd(const std::string& socket, const Child& child) { send_message(connect_to(socket, SOCK_STREAM).get(), "pidfd", {child.pidfd()}); }
 
 int signal_number(const std::string& text) {
   if (!text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {

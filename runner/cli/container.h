@@ -10,7 +10,7 @@
 namespace runner::cli {
 
 struct CreateFlags {
-  std::string bundle, config, pid_file, console_socket;
+  std::string bundle, config, pid_file, console_socket, pidfd_socket;
   int preserve_fds = 0;
   bool no_pivot = false, no_new_keyring = false, detach = false, keep = false, no_subreaper = false;
 
@@ -39,6 +39,9 @@ void write_process(Context& context, const session::Entry& entry, const isolate:
 /// The specification's state, for hooks, `state` and `list`.
 std::string state_json(const session::State& state, const char* status, pid_t pid);
 
+/// What the agent of a seccomp listener is told: the specification's ContainerProcessState.
+std::string listener_json(const session::State& state, const char* status, const isolate::Filter& filter, pid_t pid);
+
 /// poststart hooks; when one fails the container is stopped, as the specification's life cycle says.
 void run_poststart(const session::State& state);
 
@@ -47,6 +50,9 @@ void remove_container(Context& context, session::Entry& entry, const session::St
 
 /// Gives the master of a terminal to whoever listens on the socket of --console-socket.
 void send_console(const std::string& socket, int master);
+
+/// Gives a process's pidfd to whoever listens on the socket of --pidfd-socket.
+void send_pidfd(const std::string& socket, const isolate::sys::Child& child);
 
 /// A number, SIGTERM or TERM; throws UsageError.
 int signal_number(const std::string& text);

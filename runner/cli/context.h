@@ -77,6 +77,8 @@ int create_main(Context& context);
 int delete_main(Context& context);
 int attach_main(Context& context);
 int events_main(Context& context);
+int update_main(Context& context);
+int install_main(Context& context);
 int exec_main(Context& context);
 int expose_main(Context& context);
 int features_main(Context& context);

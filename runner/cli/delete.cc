@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <regex.h>
 #include <signal.h>
 
 #include <stdexcept>
@@ -23,16 +24,10 @@ void kill_and_wait(const session::State& state, const isolate::CgroupHost& cgrou
   if (::poll(&ended, 1, 10'000) == 0) fail(ETIMEDOUT, "end process {} of the container", state.pid);
 }
 
-}  // namespace
-
-int delete_main(Context& context) {
-  bool force = false;
-  Options options("delete", "Delete a container or session with all that it holds.");
-  options.flag("-f,--force", force, "kill it first; an id that does not exist is no error");
-  std::string id = one_argument(context.parse(options), "delete");
+void delete_one(Context& context, const std::string& id, bool force) {
   check_id(id);
   auto entry = session::Entry::find(context.directories(), id);
-  if (!entry && force) return 0;
+  if (!entry && force) return;
   if (!entry) throw std::runtime_error("container does not exist");
 
   session::State state = entry->read_state();
@@ -43,6 +38,26 @@ int delete_main(Context& context) {
   // A session's supervisor says its last words and lets go of the lock; with --rm it removes everything by itself.
   if (state.is_session) entry->lock();
   if (session::Entry::find(context.directories(), id)) remove_container(context, *entry, state);
+}
+
+}  // namespace
+
+int delete_main(Context& context) {
+  bool force = false, regex = false;
+  Options options("delete", "Delete a container or session with all that it holds.");
+  options.flag("-f,--force", force, "kill it first; an id that does not exist is no error");
+  options.flag("-r,--regex", regex, "the id is a regular expression (POSIX, extended): all whose id has a match in it");
+  std::string id = one_argument(context.parse(options), "delete");
+  if (!regex) return delete_one(context, id, force), 0;
+  regex_t expression;
+  if (int wrong = ::regcomp(&expression, id.c_str(), REG_EXTENDED | REG_NOSUB)) {
+    char why[200];
+    ::regerror(wrong, &expression, why, sizeof why);
+    throw UsageError(fmt::format("delete: regular expression '{}': {}", shown(id), why));
+  }
+  for (const std::string& each : session::list_entries(context.directories()))
+    if (::regexec(&expression, each.c_str(), 0, nullptr, 0) == 0) delete_one(context, each, force);
+  ::regfree(&expression);
   return 0;
 }
 

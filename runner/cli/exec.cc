@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <sstream>
 
 #include "isolate/environment.h"
 #include "isolate/join.h"
@@ -29,7 +30,7 @@ using namespace isolate::sys;
 namespace {
 
 struct ExecFlags {
-  std::string console_socket, cwd, user, process, pid_file, label, apparmor, cgroup;
+  std::string console_socket, pidfd_socket, cwd, user, process, pid_file, label, apparmor, cgroup;
   std::vector<std::string> env, capabilities, groups;
   bool terminal = false, detach = false, no_new_privileges = false, ignore_paused = false;
   int preserve_fds = 0;
@@ -40,6 +41,7 @@ struct ExecFlags {
 
   void declare(Options& o) {
     o.value("--console-socket", console_socket, "socket that gets the master of the terminal");
+    o.value("--pidfd-socket", pidfd_socket, "socket that gets a descriptor of its process");
     o.value("--cwd,-w", cwd, "working directory");
     o.values("-e,--env", env, "NAME=value");
     o.flag("-t,--tty", terminal, "with a terminal");
@@ -53,7 +55,7 @@ struct ExecFlags {
     o.flag("--no-new-privs", no_new_privileges, "set no_new_privs");
     o.values("-c,--cap", capabilities, "further capabilities");
     o.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on it inherits");
-    o.value("--cgroup", cgroup, "not supported: an error");
+    o.value("--cgroup", cgroup, "a cgroup below the container's to run in: PATH, or on cgroup v1 CONTROLLER[,CONTROLLER]:PATH");
     o.flag("--ignore-paused", ignore_paused, "also in a paused container");
     o.flag("-i,--interactive", interactive, "accepted as docker has it: standard input always goes in");
     o.value("--timeout", timeout, "session: how long it may take (30s, 5m); exit code 124");
@@ -86,6 +88,9 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
     if (!process) throw std::runtime_error(wrong.text());
     for (const std::string& warning : warnings) report_warning(context.globals, warning);
     if (flags.terminal && !process->terminal) process->terminal.emplace();
+    process->personality = first.personality;
+    if (process->exec_cpus_initial.empty()) process->exec_cpus_initial = first.exec_cpus_initial;
+    if (process->exec_cpus.empty()) process->exec_cpus = first.exec_cpus;
     // The file says who runs what; what a session may do was decided by its policy when it began.
     if (state.is_session) {
       process->capabilities = first.capabilities;
@@ -106,7 +111,8 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
   for (const std::string& group : flags.groups) process.groups.push_back(parse_id(group, "group"));
   for (const std::string& name : flags.capabilities) {
     int number = isolate::capability_number(name);
-    if (number < 0) throw UsageError(fmt::format("--cap: unknown capability '{}'", name));
+    if (number < 0) report_warning(context.globals, fmt::format("--cap: ignoring unknown capability {}", name));
+    if (number < 0) continue;
     if (state.is_session) throw UsageError("--cap: a session's processes have no capabilities");
     for (std::uint64_t* set : {&process.capabilities.bounding, &process.capabilities.effective, &process.capabilities.permitted})
       *set |= std::uint64_t{1} << number;
@@ -132,9 +138,30 @@ struct Pipes {
   }
 };
 
+// Where the process begins: in the container's group, or in one below.
+isolate::Cgroup group_of(Context& context, const std::string& asked, const session::State& state) {
+  isolate::Cgroup group = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  if (state.cgroup.empty() && asked.empty()) return group;
+  if (asked.empty()) {
+    // Processes are in the leaves of cgroup v2 only: where those inside have moved themselves to one, so does this one.
+    std::string theirs = group.v2_path().empty() || context.cgroups().v2_controllers.empty() ? "" : isolate::v2_group_of(state.pid);
+    std::string ours = context.cgroups().v2_base + state.cgroup;
+    return theirs.size() > ours.size() && theirs.starts_with(ours + "/") ? group.below(theirs.substr(ours.size()), {}) : std::move(group);
+  }
+  std::size_t colon = asked.find(':');
+  std::string path = colon == std::string::npos ? asked : asked.substr(colon + 1);
+  std::vector<std::string> controllers;
+  std::istringstream names(colon == std::string::npos ? "" : asked.substr(0, colon));
+  for (std::string name; std::getline(names, name, ',');) controllers.push_back(name);
+  if (path.empty() || path[0] != '/') path.insert(0, "/");
+  if ((path + "/").find("/../") != std::string::npos) throw UsageError(fmt::format("exec: --cgroup: {} is not a sub cgroup path", path.substr(1)));
+  while (path.ends_with('/')) path.pop_back();
+  return group.below(path, controllers);
+}
+
 // One of these needs the process as a child of ours, which joins the session from outside.
 bool joins(const ExecFlags& flags) {
-  return !flags.process.empty() || !flags.console_socket.empty() || !flags.pid_file.empty() || flags.preserve_fds > 0;
+  return !flags.process.empty() || !flags.console_socket.empty() || !flags.pid_file.empty() || flags.preserve_fds > 0 || !flags.cgroup.empty() || !flags.pidfd_socket.empty();
 }
 
 std::uint64_t read_limit(const char* flag, const std::string& text, std::optional<std::uint64_t> (*parse)(std::string_view)) {
@@ -222,7 +249,7 @@ int run_exec(Context& context, int& failed) {
   std::vector<std::string> argv(arguments.begin() + 1, arguments.end());
   if (!argv.empty() && argv[0] == "--") argv.erase(argv.begin());
   if (argv.empty() && flags.process.empty()) throw UsageError("exec: a command, or --process FILE, is missing");
-  for (const auto& [flag, value] : {std::pair("--process-label", &flags.label), {"--apparmor", &flags.apparmor}, {"--cgroup", &flags.cgroup}})
+  for (const auto& [flag, value] : {std::pair("--process-label", &flags.label), {"--apparmor", &flags.apparmor}})
     if (!value->empty()) throw UsageError(fmt::format("{}: this version of runner cannot do that", flag));
 
   session::State state = entry.read_state();
@@ -255,7 +282,7 @@ int run_exec(Context& context, int& failed) {
 
   Fd pidfd = session::open_process(state);
   if (!pidfd) throw std::runtime_error("container not running");
-  isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  isolate::Cgroup cgroup = group_of(context, flags.cgroup, state);
   Fd step = isolate::open_sealed(helper_path("runner-exec"), {});
   isolate::JoinOptions join;
   join.exec_program = step.get();
@@ -263,6 +290,7 @@ int run_exec(Context& context, int& failed) {
   join.pid = state.pid;
   join.cgroup = &cgroup;
   join.filters = first.filters;
+  join.listener_state = [&](const isolate::Filter& filter, pid_t pid) { return listener_json(state, "running", filter, pid); };
   join.preserve_fds = flags.preserve_fds;
   join.lock_privileges = state.is_session;
   join.die_with_parent = state.is_session && !flags.detach;
@@ -279,11 +307,13 @@ int run_exec(Context& context, int& failed) {
   try {
     isolate::Joined joined = isolate::join(process, join);
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);
+    if (!flags.pidfd_socket.empty()) send_pidfd(flags.pidfd_socket, joined.child);
     if (!flags.console_socket.empty() && joined.terminal) send_console(flags.console_socket, joined.terminal.get());
     if (flags.detach) {
       joined.child.release();
       return 0;
     }
+    if (joined.terminal && !state.is_session) supervise::leave_newlines(joined.terminal.get());
     if (pipes)
       for (Fd& end : pipes->theirs) end.close();
     Exit exit = supervise::relay(joined.child, pipes ? std::move(pipes->ours) : supervise::ends_of(std::move(joined.terminal)));

@@ -2,11 +2,25 @@
 
 #include <stdexcept>
 
+#include "isolate/namespaces.h"
 #include "isolate/sys/child.h"
+#include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/container.h"
 
 namespace runner::cli {
+
+namespace {
+
+bool shares_pids(pid_t pid) {
+  try {
+    return isolate::shares_namespace(pid, isolate::NamespaceKind::Pid);
+  } catch (const isolate::sys::SystemError&) {
+    return false;  // it has gone already
+  }
+}
+
+}  // namespace
 
 int kill_main(Context& context) {
   bool all = false;
@@ -27,8 +41,14 @@ int kill_main(Context& context) {
     return 0;
   }
   isolate::sys::Fd process = session::open_process(state);
+  // Without a pid namespace of its own the others live on when the first one is gone: they are the container then.
+  if (!process && !state.is_session && !state.cgroup.empty() && cgroup.populated()) {
+    for (pid_t pid : cgroup.processes()) ::kill(pid, number);
+    return 0;
+  }
   if (!process) throw std::runtime_error("container not running");
   isolate::sys::signal_pidfd(process.get(), number);
+  if (number == SIGKILL && !state.is_session && !state.cgroup.empty() && shares_pids(state.pid)) cgroup.kill();
   // A frozen process dies only once it is thawed.
   if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();
   return 0;

@@ -60,8 +60,10 @@ constexpr Verb kVerbs[] = {
     {"ps", ps_main, "list the processes of one"},
     {"pause", pause_main, "freeze all processes"},
     {"resume", resume_main, "thaw all processes"},
+    {"update", update_main, "give a container other limits"},
     {"checkpoint", checkpoint_main, "write the processes of a container into a folder"},
     {"spec", spec_main, "write a config.json to start from"},
+    {"install", install_main, "print the configuration by which podman or containerd know this program"},
     {"features", features_main, "print what this runtime supports"},
 };
 

@@ -19,7 +19,10 @@ int run_container(Context& context) {
   if (!flags.detach) supervise::catch_signals();
   Created created = create_container(context, id, flags, false);
   try {
-    if (created.sandbox.terminal()) supervise::copy_window_size(0, created.sandbox.terminal().get());  // before the program asks for it
+    if (created.sandbox.terminal() && !flags.detach) {  // before the program asks for it
+      supervise::copy_window_size(0, created.sandbox.terminal().get());
+      supervise::leave_newlines(created.sandbox.terminal().get());
+    }
     created.sandbox.execute(state_json(created.state, "created", created.state.pid));
     run_poststart(created.state);
     if (flags.detach) {

@@ -127,6 +127,8 @@ void read_all(json::Value config, Container& to, const LoadOptions& options) {
   read_paths(linux, plan);
   read_sysctl(linux, plan, options);
   read_seccomp(linux, plan);
+  read_time_offsets(linux, plan);
+  read_personality(linux, plan.process);
   refuse_unsupported(linux);
   read_hooks(config["hooks"].object(), plan.hooks);
 }

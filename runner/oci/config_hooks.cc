@@ -13,7 +13,7 @@ void read_list(json::Value list, std::vector<isolate::Hook>& to) {
     if (hook["path"].require(value.path) && (value.path.empty() || value.path[0] != '/'))
       hook["path"].wrong("must be an absolute path, not {}", json::in_quotes(value.path));
     hook["args"].read(value.args);
-    hook["env"].read(value.env);
+    if (hook["env"]) hook["env"].read(value.env.emplace());
     constexpr int kLongest = 24 * 60 * 60;  // seconds; what waits for it counts milliseconds in an int
     hook["timeout"].read(value.timeout, 1, kLongest);
     to.push_back(std::move(value));

@@ -1,5 +1,6 @@
 // The `linux` object: namespaces and their ids, paths to hide, kernel parameters; and what of it is not built yet.
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -188,13 +189,36 @@ void read_sysctl(json::Value linux, isolate::Plan& to, const LoadOptions& option
 void refuse_unsupported(json::Value linux) {
   refuse(linux["mountLabel"], "cannot be applied: this version does not support SELinux");
   refuse(linux["intelRdt"]);
-  refuse(linux["timeOffsets"]);
   refuse(linux["netDevices"]);
   refuse(linux["memoryPolicy"]);
+}
+
+void read_time_offsets(json::Value linux, isolate::Plan& to) {
+  json::Value offsets = linux["timeOffsets"].object();
+  if (!offsets || offsets.blank()) return;
+  if (!to.makes(NamespaceKind::Time)) return offsets.wrong("is for a new time namespace, and there is none");
+  for (json::Value each : offsets.values()) {
+    std::string clock(each.key());
+    if (clock != "monotonic" && clock != "boottime") {
+      each.wrong("is no clock of a time namespace: there are monotonic and boottime");
+      continue;
+    }
+    json::Value entry = each.object();
+    std::int64_t seconds = 0;
+    std::uint32_t nanoseconds = 0;
+    entry["secs"].read(seconds);
+    entry["nanosecs"].read(nanoseconds, 0u, 999'999'999u);
+    to.time_offsets[clock] = {seconds, nanoseconds};
+  }
+}
+
+void read_personality(json::Value linux, isolate::Process& to) {
   json::Value personality = linux["personality"].object();
   std::string domain;
-  if (personality && personality["domain"].require(domain) && domain != "LINUX")
-    personality["domain"].wrong("must be LINUX: no other is supported by this version, not {}", in_quotes(domain));
+  if (!personality || !personality["domain"].require(domain)) return;
+  if (domain == "LINUX") to.personality = PER_LINUX;
+  else if (domain == "LINUX32") to.personality = PER_LINUX32;
+  else personality["domain"].wrong("must be LINUX or LINUX32, not {}", in_quotes(domain));
   refuse(personality["flags"]);
 }
 

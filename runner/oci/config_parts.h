@@ -39,6 +39,8 @@ void read_namespaces(json::Value linux, Container& to, const LoadOptions& option
 void read_id_ranges(json::Value list, std::vector<isolate::IdRange>& to);
 void read_paths(json::Value linux, isolate::Plan& to);
 void read_sysctl(json::Value linux, isolate::Plan& to, const LoadOptions& options);
+void read_time_offsets(json::Value linux, isolate::Plan& to);
+void read_personality(json::Value linux, isolate::Process& to);
 void refuse_unsupported(json::Value linux);
 
 // config_mounts.cc

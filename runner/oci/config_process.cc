@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "isolate/privileges.h"
+#include "isolate/scheduling.h"
 #include "runner/oci/config_parts.h"
 #include "runner/oci/process.h"
 
@@ -77,7 +78,9 @@ void read_capabilities(json::Value field, isolate::Capabilities& to, Warnings& w
   to.inheritable = read_capability_set(field["inheritable"], unknown);
   to.permitted = read_capability_set(field["permitted"], unknown);
   // capabilities(7): a capability is only ambient while it is both permitted and inheritable. Engines list more.
-  to.ambient = read_capability_set(field["ambient"], unknown) & to.permitted & to.inheritable;
+  to.ambient = read_capability_set(field["ambient"], unknown);
+  if (std::uint64_t idle = to.ambient & ~(to.permitted & to.inheritable))
+    warn(warnings, "can't raise ambient capability {}: it is not both permitted and inheritable", names_of(idle));
   if (!unknown.empty())
     warn(warnings, "{}: ignoring capabilities that this kernel does not know: {}", field.name(), unknown);
   // capset(2) would answer EPERM to either, when it is too late to say why.
@@ -119,6 +122,57 @@ void read_terminal(json::Value process, isolate::Process& to) {
   if (terminal) to.terminal = size;
 }
 
+template <std::size_t N>
+bool read_word(json::Value field, const std::pair<const char*, unsigned> (&known)[N], unsigned& to) {
+  std::string word;
+  if (!field.require(word)) return false;
+  for (const auto& [name, number] : known)
+    if (word == name) return to = number, true;
+  std::string names;
+  for (const auto& [name, number] : known) names += (names.empty() ? "" : ", ") + std::string(name);
+  field.wrong("must be one of {}, not {}", names, in_quotes(word));
+  return false;
+}
+
+// sched.h and sched_setattr(2).
+void read_scheduler(json::Value scheduler, std::optional<isolate::Scheduler>& to) {
+  constexpr std::pair<const char*, unsigned> kPolicies[] = {{"SCHED_OTHER", 0}, {"SCHED_FIFO", 1}, {"SCHED_RR", 2}, {"SCHED_BATCH", 3},
+                                                            {"SCHED_ISO", 4},   {"SCHED_IDLE", 5}, {"SCHED_DEADLINE", 6}};
+  constexpr std::pair<const char*, unsigned> kFlags[] = {{"SCHED_FLAG_RESET_ON_FORK", 1}, {"SCHED_FLAG_RECLAIM", 2},     {"SCHED_FLAG_DL_OVERRUN", 4},
+                                                         {"SCHED_FLAG_KEEP_POLICY", 8},   {"SCHED_FLAG_KEEP_PARAMS", 16}, {"SCHED_FLAG_UTIL_CLAMP_MIN", 32},
+                                                         {"SCHED_FLAG_UTIL_CLAMP_MAX", 64}};
+  if (!scheduler || scheduler.blank()) return;
+  isolate::Scheduler read;
+  if (!read_word(scheduler["policy"], kPolicies, read.policy)) return;
+  std::int64_t nice = 0, priority = 0;
+  scheduler["nice"].read(nice, std::int64_t{-20}, std::int64_t{19});
+  scheduler["priority"].read(priority, std::int64_t{0}, std::int64_t{99});
+  read.nice = static_cast<std::int32_t>(nice), read.priority = static_cast<std::uint32_t>(priority);
+  if (priority && read.policy != 1 && read.policy != 2) scheduler["priority"].wrong("is for SCHED_FIFO and SCHED_RR only");
+  for (json::Value each : scheduler["flags"].array().values())
+    if (unsigned flag = 0; read_word(each, kFlags, flag)) read.flags |= flag;
+  scheduler["runtime"].read(read.runtime);
+  scheduler["deadline"].read(read.deadline);
+  scheduler["period"].read(read.period);
+  if ((read.runtime || read.deadline || read.period) && read.policy != 6) scheduler.wrong("has runtime, deadline or period, which are for SCHED_DEADLINE only");
+  to = read;
+}
+
+void read_io_priority(json::Value priority, std::optional<isolate::IoPriority>& to) {
+  constexpr std::pair<const char*, unsigned> kClasses[] = {{"IOPRIO_CLASS_RT", 1}, {"IOPRIO_CLASS_BE", 2}, {"IOPRIO_CLASS_IDLE", 3}};
+  if (!priority || priority.blank()) return;
+  unsigned io_class = 0;
+  isolate::IoPriority read;
+  if (!read_word(priority["class"], kClasses, io_class)) return;
+  priority["priority"].read(read.priority, 0, 7);
+  read.io_class = static_cast<int>(io_class);
+  to = read;
+}
+
+void read_cpus(json::Value field, std::string& to) {
+  if (field.read(to) && !to.empty() && !isolate::parse_cpu_list(to)) field.wrong("must be a list of CPUs such as 0-2,5, not {}", in_quotes(to));
+}
+
 }  // namespace
 
 void read_process(json::Value process, isolate::Process& to, const isolate::Capabilities& otherwise,
@@ -139,9 +193,11 @@ void read_process(json::Value process, isolate::Process& to, const isolate::Capa
   process["oomScoreAdj"].read(to.oom_score_adj, -1000, 1000);
   refuse(process["apparmorProfile"], "cannot be applied: this version does not support AppArmor");
   refuse(process["selinuxLabel"], "cannot be applied: this version does not support SELinux");
-  refuse(process["scheduler"]);
-  refuse(process["ioPriority"]);
-  refuse(process["execCPUAffinity"]);
+  read_scheduler(process["scheduler"].object(), to.scheduler);
+  read_io_priority(process["ioPriority"].object(), to.io_priority);
+  json::Value affinity = process["execCPUAffinity"].object();
+  read_cpus(affinity["initial"], to.exec_cpus_initial);
+  read_cpus(affinity["final"], to.exec_cpus);
 }
 
 std::optional<isolate::Process> read_process(std::string_view text, const std::string& name,

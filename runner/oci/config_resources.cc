@@ -175,6 +175,7 @@ void read_cgroup(json::Value linux, Container& to, const LoadOptions& options) {
   }
   if (!cgroup.limits.devices.empty()) add_default_device_rules(to.plan, cgroup.limits.devices);
   cgroup.path = read_path(linux["cgroupsPath"], options);
+  cgroup.everywhere = true;
 }
 
 std::optional<Limits> read_resources(std::string_view text, const std::string& name, std::vector<std::string>& warnings,

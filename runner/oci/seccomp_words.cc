@@ -18,6 +18,7 @@ constexpr std::pair<std::string_view, SeccompAction> kActions[] = {
     {"SCMP_ACT_KILL_PROCESS", SeccompAction::KillProcess},
     {"SCMP_ACT_KILL_THREAD", SeccompAction::KillThread},
     {"SCMP_ACT_LOG", SeccompAction::Log},
+    {"SCMP_ACT_NOTIFY", SeccompAction::Notify},
     {"SCMP_ACT_TRACE", SeccompAction::Trace},
     {"SCMP_ACT_TRAP", SeccompAction::Trap},
 };
@@ -32,7 +33,7 @@ constexpr std::string_view kArchitectures[] = {
     "SCMP_ARCH_S390X",   "SCMP_ARCH_X32",      "SCMP_ARCH_X86",         "SCMP_ARCH_X86_64"};
 
 constexpr std::string_view kFlags[] = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-                                       "SECCOMP_FILTER_FLAG_TSYNC"};
+                                       "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
 
 template <typename Table>
 bool holds(const Table& table, std::string_view name) {
@@ -71,10 +72,7 @@ std::optional<SeccompAction> read_seccomp_action(json::Value field) {
   if (!field.require(name)) return std::nullopt;
   for (const auto& [known, action] : kActions)
     if (name == known) return action;
-  if (name == "SCMP_ACT_NOTIFY")
-    field.wrong("{} is not supported by this version", name);
-  else
-    field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", in_quotes(name));
+  field.wrong("must be a seccomp action such as SCMP_ACT_ERRNO, not {}", in_quotes(name));
   return std::nullopt;
 }
 

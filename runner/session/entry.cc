@@ -32,7 +32,8 @@ constexpr const char* kGone = ".old-";
 json hooks_to_json(const std::vector<isolate::Hook>& hooks) {
   json list = json::array();
   for (const isolate::Hook& h : hooks) {
-    list.push_back({{"path", h.path}, {"args", h.args}, {"env", h.env}});
+    list.push_back({{"path", h.path}, {"args", h.args}});
+    if (h.env) list.back()["env"] = *h.env;
     if (h.timeout) list.back()["timeout"] = *h.timeout;
   }
   return list;
@@ -41,7 +42,8 @@ json hooks_to_json(const std::vector<isolate::Hook>& hooks) {
 std::vector<isolate::Hook> hooks_from_json(const json& j, const char* key) {
   std::vector<isolate::Hook> hooks;
   for (const json& h : j.value(key, json::array())) {
-    hooks.push_back({h.at("path"), h.at("args"), h.at("env"), std::nullopt});
+    hooks.push_back({h.at("path"), h.at("args"), std::nullopt, std::nullopt});
+    if (h.contains("env")) hooks.back().env = h["env"].get<std::vector<std::string>>();
     if (h.contains("timeout")) hooks.back().timeout = h["timeout"].get<int>();
   }
   return hooks;

@@ -38,6 +38,13 @@ RawMode::~RawMode() {
   if (fd_ >= 0) ::tcsetattr(fd_, TCSANOW, &saved_);
 }
 
+void leave_newlines(int terminal) {
+  termios mode;
+  if (::tcgetattr(terminal, &mode) == -1) return;
+  mode.c_oflag &= ~static_cast<tcflag_t>(ONLCR);
+  ::tcsetattr(terminal, TCSANOW, &mode);
+}
+
 void copy_window_size(int from, int to) {
   winsize size;
   if (::ioctl(from, TIOCGWINSZ, &size) == 0) ::ioctl(to, TIOCSWINSZ, &size);

@@ -22,6 +22,9 @@ class RawMode {
   termios saved_{};
 };
 
+/// A terminal that is shown on another one leaves newlines to that one; who reads it through a pipe gets what the program wrote, as with runc.
+void leave_newlines(int terminal);
+
 /// Gives the terminal of `from` its size to `to`.
 void copy_window_size(int from, int to);
 

@@ -75,7 +75,7 @@ TEST_SUITE("bad input") {
     }
     refused({"create", "-b", bundle.path(), "-rf"}, 1, "-r");
     refused({"run", "--name=-rf", "--", "true"}, 125, "--name");
-    refused({"delete", "-rf"}, 1, "-r");
+    refused({"delete", "-xf"}, 1, "-x");
   }
 
   TEST_CASE("a bundle that is no bundle is refused with the place of the mistake") {

@@ -151,11 +151,13 @@ TEST_SUITE("hooks") {
   TEST_CASE("hooks have no environment but their own, and a missing one fails") {
     SKIP_UNLESS(is_root(), "root");
     Bundle bundle({"true"});
-    bundle.config["hooks"]["prestart"] = {{{"path", "/usr/bin/env"}, {"env", {"ONLY=this"}}}};
+    bundle.config["hooks"]["prestart"] = {{{"path", "/bin/sh"}, {"args", {"sh", "-c", "/usr/bin/env; exit 1"}}, {"env", {"ONLY=this"}}}};
     bundle.save();
     Ran ran = runner({"run", "-b", bundle.path(), fresh_id()}, {.env = {{"SECRET", "of ours"}}});
-    CHECK(ran.code == 0);
-    CHECK(ran.out == "ONLY=this\n");
+    CHECK(ran.code == 1);
+    CHECK(ran.out.empty());
+    CHECK(ran.err.find("ONLY=this") != std::string::npos);
+    CHECK(ran.err.find("of ours") == std::string::npos);
     bundle.config["hooks"]["prestart"] = {{{"path", "/no/such/hook"}}};
     bundle.save();
     CHECK(bundle.run().code == 1);

@@ -58,6 +58,7 @@ TEST_CASE("a small config is a plan of few surprises") {
   plan.process.argv = {"sh"};
   plan.process.no_new_privileges = false;  // the specification's default
   plan.cgroup.path = "/c1";
+  plan.cgroup.everywhere = true;
   CHECK(container.plan == plan);
 }
 
@@ -184,9 +185,10 @@ TEST_CASE("capabilities: unknown ones are passed over with a warning, ambient on
   Container container = good(config);
   CHECK(container.plan.process.capabilities == isolate::Capabilities{bit(kKill) | bit(kNetRaw), bit(kKill),
                                                                      bit(kKill) | bit(kNetRaw), bit(kNetRaw),
-                                                                     bit(kNetRaw)});
-  REQUIRE(container.warnings.size() == 1);
-  CHECK(container.warnings[0] ==
+                                                                     bit(kKill) | bit(kNetRaw)});  // `exec --cap` may make it possible
+  REQUIRE(container.warnings.size() == 2);
+  CHECK(container.warnings[0] == "can't raise ambient capability CAP_KILL: it is not both permitted and inheritable");
+  CHECK(container.warnings[1] ==
         "process.capabilities: ignoring capabilities that this kernel does not know: 'CAP_FUTURE', 'kill'");
 }
 
@@ -214,21 +216,39 @@ TEST_CASE("what is not built yet is refused by name, and its empty form is not")
   good(config);
   config["process"]["apparmorProfile"] = "docker-default";
   config["process"]["selinuxLabel"] = "system_u:system_r:container_t:s0";
-  config["process"]["scheduler"] = {{"policy", "SCHED_FIFO"}};
-  config["process"]["ioPriority"] = {{"class", "IOPRIO_CLASS_RT"}};
-  config["process"]["execCPUAffinity"] = {{"initial", "0"}};
   config["linux"]["intelRdt"] = {{"closID", "x"}};
   config["linux"]["mountLabel"] = "label";
-  config["linux"]["personality"] = {{"domain", "LINUX32"}};
-  config["linux"]["timeOffsets"] = {{"boottime", {{"secs", 5}}}};
   config["linux"]["netDevices"] = {{"eth0", Json::object()}};
   config["linux"]["memoryPolicy"] = {{"mode", "MPOL_BIND"}};
   std::string text = mistakes(config);
   for (const char* name :
        {"process.apparmorProfile: cannot be applied", "process.selinuxLabel: cannot be applied",
-        "process.scheduler: is not", "process.ioPriority: is not", "process.execCPUAffinity: is not",
-        "linux.intelRdt: is not", "linux.mountLabel: cannot", "linux.personality.domain: must be LINUX",
-        "linux.timeOffsets: is not", "linux.netDevices: is not", "linux.memoryPolicy: is not"})
+        "linux.intelRdt: is not", "linux.mountLabel: cannot", "linux.netDevices: is not", "linux.memoryPolicy: is not"})
+    CHECK_MESSAGE(text.find(name) != std::string::npos, name);
+}
+
+TEST_CASE("when and where a program runs, and what it takes for the time") {
+  Json config = plain_config();
+  config["process"]["scheduler"] = Json::parse(R"({"policy": "SCHED_FIFO", "priority": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]})");
+  config["process"]["ioPriority"] = {{"class", "IOPRIO_CLASS_BE"}, {"priority", 4}};
+  config["process"]["execCPUAffinity"] = {{"initial", "0"}, {"final", "0-1,3"}};
+  config["linux"]["personality"] = {{"domain", "LINUX32"}};
+  config["linux"]["namespaces"].push_back({{"type", "time"}});
+  config["linux"]["timeOffsets"] = {{"boottime", {{"secs", -5}, {"nanosecs", 7}}}};
+  isolate::Plan plan = good(config).plan;
+  CHECK(plan.process.scheduler == isolate::Scheduler{1, 5, 0, 1, 0, 0, 0});
+  CHECK(plan.process.io_priority == isolate::IoPriority{2, 4});
+  CHECK(plan.process.exec_cpus == "0-1,3");
+  CHECK(plan.process.personality == 8u);
+  CHECK(plan.time_offsets.at("boottime") == std::pair<std::int64_t, std::uint32_t>(-5, 7));
+  config["process"]["scheduler"] = {{"policy", "SCHED_OTHER"}, {"priority", 1}, {"runtime", 5}};
+  config["process"]["ioPriority"] = {{"class", "IOPRIO_CLASS_HIGH"}};
+  config["process"]["execCPUAffinity"] = {{"initial", "1-0"}};
+  config["linux"]["personality"] = {{"domain", "BSD"}};
+  config["linux"]["timeOffsets"] = {{"realtime", {{"secs", 5}}}};
+  std::string text = mistakes(config);
+  for (const char* name : {"process.scheduler.priority: is for SCHED_FIFO", "process.scheduler: has runtime", "process.ioPriority.class: must be one of", "process.execCPUAffinity.initial: must be a list",
+                           "linux.personality.domain: must be LINUX or", "linux.timeOffsets.realtime: is no clock"})
     CHECK_MESSAGE(text.find(name) != std::string::npos, name);
 }
 
@@ -255,7 +275,7 @@ TEST_CASE("hooks of all six kinds are read in order") {
   for (const auto* list : {&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container,
                            &hooks.poststart, &hooks.poststop}) {
     REQUIRE(list->size() == 2);
-    CHECK((*list)[0] == isolate::Hook{"/a", {"a", "b"}, {"X=1"}, 5});
+    CHECK((*list)[0] == isolate::Hook{"/a", {"a", "b"}, std::vector<std::string>{"X=1"}, 5});
     CHECK((*list)[1] == isolate::Hook{"/b", {}, {}, {}});
   }
   config["hooks"] = Json::parse(R"({"prestart": [{"path": "relative"}, {"path": "/x", "timeout": 0}, {}]})");
@@ -364,7 +384,7 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
           features["mountOptions"].end());
   config = plain_config();
   for (const Json& action : features["linux"]["seccomp"]["actions"]) {
-    config["linux"]["seccomp"] = {{"defaultAction", action}};
+    config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"}, {"listenerPath", "/agent.sock"}, {"syscalls", {{{"names", {"mkdir"}}, {"action", action}}}}};
     good(config);
   }
   CHECK(features["linux"]["capabilities"].size() == static_cast<std::size_t>(isolate::last_capability()) + 1);

@@ -87,16 +87,20 @@ TEST_CASE("an empty filter is none") {
 
 TEST_CASE("a filter that means nothing, or what is not built yet, is refused") {
   CHECK(mistakes(with_seccomp(R"({"defaultAction": "SCMP_ACT_NOTIFY"})")) ==
-        "config.json: linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported by this version");
+        "config.json: linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action");
+  CHECK(mistakes(with_seccomp(R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]})")) ==
+        "config.json: linux.seccomp.listenerPath: is missing: SCMP_ACT_NOTIFY needs somebody who listens");
+  CHECK(mistakes(with_seccomp(R"({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a", "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]})")) ==
+        "config.json: linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for the write syscall");
   CHECK(
       mistakes(
           with_seccomp(R"({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 5, "architectures": ["SCMP_ARCH_VAX"],
-    "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], "syscalls": [{"names": [], "action": "SCMP_ACT_MAYBE"},
+    "flags": ["SECCOMP_FILTER_FLAG_NEW"], "syscalls": [{"names": [], "action": "SCMP_ACT_MAYBE"},
     {"names": ["x"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096, "args": [{"index": 6, "value": -1, "op": "SCMP_CMP_ISH"}, {}]}]})")) ==
       "config.json: linux.seccomp.defaultErrnoRet: is only for SCMP_ACT_ERRNO and SCMP_ACT_TRACE\n"
       "config.json: linux.seccomp.architectures[0]: 'SCMP_ARCH_VAX' is not a seccomp architecture that this version "
       "knows\n"
-      "config.json: linux.seccomp.flags[0]: 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV' is not a seccomp flag that this "
+      "config.json: linux.seccomp.flags[0]: 'SECCOMP_FILTER_FLAG_NEW' is not a seccomp flag that this "
       "version knows\n"
       "config.json: linux.seccomp.syscalls[0].names: must not be empty\n"
       "config.json: linux.seccomp.syscalls[0].action: must be a seccomp action such as SCMP_ACT_ERRNO, not "
