@@ -157,7 +157,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     }
 
     stage = Stage::Root;
-    enter_root(root.get(), plan.root.pivot);
+    enter_root(root.get(), plan.root);
     root.close();
 
     stage = Stage::Terminal;

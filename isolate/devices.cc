@@ -69,7 +69,14 @@ void fill_dev(int root, const Plan& plan, int console) {
   // Only the initial user namespace may make nodes; elsewhere the host's are bound.
   bool bind = plan.makes(NamespaceKind::User);
   // The modes are exact: the caller's umask must not take bits away from /dev/null.
-  for (const Device& device : plan.devices) bind ? bind_node(root, device) : make_node(root, device);
+  for (const Device& device : plan.devices) {
+    try {
+      bind ? bind_node(root, device) : make_node(root, device);
+    } catch (const SystemError& error) {
+      if (bind || error.code() != EPERM) throw;
+      bind_node(root, device);  // we are root of somebody else's user namespace: an engine without rights
+    }
+  }
 
   Fd dev = open_below(root, "/dev", Links::Refuse);
   link(dev.get(), "/proc/self/fd", "fd");

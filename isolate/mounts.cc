@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "isolate/copy_up.h"
 #include "isolate/devices.h"
 #include "isolate/ids.h"
 #include "isolate/overlay.h"
@@ -72,9 +73,25 @@ bool is_directory(int fd) {
 Fd make_mount(const Mount& mount) {
   // Where the host's own /proc or /sys is locked read-only, the kernel refuses a new one that is not so from its first moment.
   auto attributes = static_cast<unsigned>(mount.set & (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-  if (std::holds_alternative<CgroupView>(mount.what)) return new_mount("cgroup2", "cgroup", {}, attributes);
+  if (std::holds_alternative<CgroupView>(mount.what)) {
+    try {
+      return new_mount("cgroup2", "cgroup", {}, attributes);
+    } catch (const SystemError& error) {
+      if (error.code() != EPERM) throw;
+    }
+    // In the user namespace of an engine without rights: what is shown is the host's, which nobody may write to there.
+    Fd view = copy_mount(AT_FDCWD, "/sys/fs/cgroup", true);
+    set_mount(view.get(), attributes, 0, true);
+    return view;
+  }
   const auto& fs = std::get<FileSystem>(mount.what);
   return new_mount(fs.type, fs.source.empty() ? fs.type : fs.source, fs.options, attributes);
+}
+
+void take_mode(int mount, int place, const std::string& path) {
+  struct stat info;
+  check(::fstat(place, &info), "look at {}", path);
+  check(::chmod(fd_path(mount).c_str(), info.st_mode & 07777), "set the mode of {}", path);
 }
 
 void set_attributes(int fd, const Mount& mount) {
@@ -109,7 +126,7 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const D
     handles.generated = std::move(made.generated);
   } else {
     handles.root = copy_mount(AT_FDCWD, plan.root.path, true);
-    part_from_peers(handles.root.get(), plan.root.propagation);
+    part_from_peers(handles.root.get(), plan.root.propagation & ~std::uint64_t{MS_SHARED});  // "shared" is with whom it has inside, not with the host
   }
   for (const Mount& mount : plan.mounts) {
     Fd prepared;
@@ -155,7 +172,16 @@ void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
     bool prepared = static_cast<bool>(handles.mounts[i]);
     Fd made = prepared ? std::move(handles.mounts[i]) : make_mount(mount);
     if (!prepared) set_attributes(made.get(), mount);
+    auto* fs = std::get_if<FileSystem>(&mount.what);
+    bool was_there = fs && fs->like_place && find_below(root, clean_path(mount.to), Links::InRoot);
     Fd target = find_target(root, mount, is_directory(made.get()), plan.process);
+    if (was_there) take_mode(made.get(), target.get(), mount.to);
+    if (fs && fs->copy_up) {
+      bool read_only = mount.set & MOUNT_ATTR_RDONLY;
+      if (read_only) set_mount(made.get(), 0, MOUNT_ATTR_RDONLY, false);
+      copy_up(target.get(), made.get());
+      if (read_only) set_mount(made.get(), MOUNT_ATTR_RDONLY, 0, false);
+    }
     attach_mount(made.get(), target.get(), mount.to);
     // Only once it is attached may a mount be shared: a peer group needs a namespace.
     if (mount.propagation) set_mount(made.get(), 0, 0, mount.propagation & MS_REC, mount.propagation & ~std::uint64_t{MS_REC});
@@ -205,13 +231,11 @@ void make_paths_read_only(int root, const std::vector<std::string>& paths) {
 
 void finish_root(int root, const Plan& plan) {
   if (plan.root.read_only) set_mount(root, MOUNT_ATTR_RDONLY, 0, false);
-  if (plan.root.propagation)
-    set_mount(root, 0, 0, plan.root.propagation & MS_REC, plan.root.propagation & ~std::uint64_t{MS_REC});
 }
 
-void enter_root(int root, bool pivot) {
+void enter_root(int root, const Root& plan) {
   check(::fchdir(root), "enter the new root");
-  if (pivot) {
+  if (plan.pivot) {
     // pivot_root(".", "."): the old root ends up on top of the new one, and is taken off there.
     check(::syscall(SYS_pivot_root, ".", "."), "pivot into the new root");
     check(::umount2(".", MNT_DETACH), "detach the old root");
@@ -222,6 +246,8 @@ void enter_root(int root, bool pivot) {
   } else {
     check(::chroot("."), "change into the new root");
   }
+  // Only now: pivot_root(2) refuses a root that is shared.
+  if (plan.propagation) set_mount(root, 0, 0, plan.propagation & MS_REC, plan.propagation & ~std::uint64_t{MS_REC});
   check(::chdir("/"), "enter directory {}", "/");
 }
 

@@ -44,6 +44,6 @@ void make_paths_read_only(int root, const std::vector<std::string>& paths);
 void finish_root(int root, const Plan& plan);
 
 /// Makes `root` the root of this process and lets go of the old one.
-void enter_root(int root, bool pivot);
+void enter_root(int root, const Root& plan);
 
 }  // namespace isolate

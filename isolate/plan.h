@@ -68,6 +68,8 @@ struct FileSystem {
   std::string type;
   std::string source;
   std::vector<std::pair<std::string, std::string>> options;
+  bool copy_up = false;     // begins with what the folder holds that it hides
+  bool like_place = false;  // has the mode of that folder, where there is one
   bool operator==(const FileSystem&) const = default;
 };
 

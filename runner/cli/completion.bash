@@ -1,7 +1,7 @@
 # bash completion for runner
 _runner() {
   local word=${COMP_WORDS[COMP_CWORD]} verb= i
-  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork standby suspend wake job plan policy check create start state kill delete list events ps pause resume checkpoint spec features"
+  local verbs="run exec code attach cp watch expose wait ls inspect logs stop rm prune rename volume top snapshot restore fork standby suspend wake job plan policy check create start state kill delete list events ps pause resume update checkpoint spec features install"
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --root | --log | --log-format | --criu | --rootless | --cgroup-manager) i=$((i + 1)) ;;
@@ -18,7 +18,7 @@ _runner() {
     case $verb in
       inspect | logs | rm | rename) COMPREPLY=($(compgen -W "$(runner ls -aq 2>/dev/null)" -- "$word")) ;;
       attach | code | stop | top | watch | expose | wait) COMPREPLY=($(compgen -W "$(runner ls -q 2>/dev/null)" -- "$word")) ;;
-      exec | state | start | kill | delete | events | ps | pause | resume | checkpoint) COMPREPLY=($(compgen -W "$(runner list -q 2>/dev/null)" -- "$word")) ;;
+      exec | state | start | kill | delete | events | ps | pause | resume | update | checkpoint) COMPREPLY=($(compgen -W "$(runner list -q 2>/dev/null)" -- "$word")) ;;
       snapshot)
         if ((COMP_CWORD == i + 1)); then
           COMPREPLY=($(compgen -W "$(runner snapshot --help 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1/p')" -- "$word"))

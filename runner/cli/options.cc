@@ -34,9 +34,20 @@ bool may_mean(const std::string& argument, const std::string& names) {
   return false;
 }
 
+// Go's programs take "-no-subreaper" for "--no-subreaper", and containerd writes it so.
+bool means_long(const std::string& argument, const std::string& names) {
+  if (argument.size() < 3 || argument[0] != '-' || argument[1] == '-') return false;
+  std::string name = ",-" + argument.substr(0, argument.find('=')) + ",";
+  return ("," + names + ",").find(name) != std::string::npos;
+}
+
 }  // namespace
 
-std::vector<std::string> Options::parse(const std::vector<std::string>& arguments, bool stop_at_first) const {
+std::vector<std::string> Options::parse(std::vector<std::string> arguments, bool stop_at_first) const {
+  for (std::string& argument : arguments) {
+    if (stop_at_first && argument[0] != '-') break;  // what follows is another program's
+    if (std::any_of(specs_.begin(), specs_.end(), [&](const Spec& spec) { return means_long(argument, spec.names); })) argument.insert(0, "-");
+  }
   CLI::App app(usage_, "runner " + verb_);
   app.allow_extras(true);
   if (stop_at_first) app.prefix_command();

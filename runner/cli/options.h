@@ -29,7 +29,7 @@ class Options {
 
   /// Returns the positional arguments. With `stop_at_first`, everything from the first one on is returned as it stands: the flags
   /// of another program. Throws UsageError and HelpAsked.
-  std::vector<std::string> parse(const std::vector<std::string>& arguments, bool stop_at_first = false) const;
+  std::vector<std::string> parse(std::vector<std::string> arguments, bool stop_at_first = false) const;
 
  private:
   struct Spec {

@@ -83,6 +83,12 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
       reading.wants_id_map = true;
       reading.id_map_recursive |= option->recursive;
       return;
+    case MountEffect::CopyUp: {
+      auto* fs = std::get_if<FileSystem>(&mount.what);
+      if (!fs || fs->type != "tmpfs") return field.wrong("{} is for a tmpfs only", text);
+      fs->copy_up = true;
+      return;
+    }
     case MountEffect::Nothing:
       return;
     case MountEffect::Refused:
@@ -171,6 +177,8 @@ void finish(Reading& reading) {
   forget_needless_clears(mount);
   if (auto* fs = std::get_if<FileSystem>(&mount.what)) {
     drop_unmapped_group(*fs, reading.to.plan);
+    bool has_mode = std::any_of(fs->options.begin(), fs->options.end(), [](const auto& option) { return option.first == "mode"; });
+    fs->like_place = fs->type == "tmpfs" && !has_mode;
     // A device may be one that can only be opened for reading.
     if (mount.set & MOUNT_ATTR_RDONLY && !fs->source.empty() && fs->source[0] == '/')
       fs->options.emplace_back("ro", "");

@@ -76,7 +76,7 @@ constexpr MountOption kOptions[] = {
     {"suid", Attribute, MOUNT_ATTR_NOSUID, kClear},
     {"symfollow", Attribute, kNoSymlinks, kClear},
     {"sync", Superblock},
-    {"tmpcopyup", Refused},
+    {"tmpcopyup", CopyUp},
     {"unbindable", Propagation, MS_UNBINDABLE},
 };
 

@@ -16,6 +16,7 @@ enum class MountEffect {
   Bind,
   Superblock,  // a flag that belongs to a new file system, by the same name
   IdMap,
+  CopyUp,   // a tmpfs begins with what it hides
   Nothing,  // long without effect in the kernel
   Refused,  // known, and not built yet
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string_view>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -24,9 +25,20 @@ std::string from_environment(const char* name, const std::string& otherwise) {
 
 }  // namespace
 
+namespace {
+
+// Root inside the user namespace of an engine that an ordinary user runs: /run is not its own. As runc tells it: by the environment, and the id map.
+bool is_root_of_a_user() {
+  const char *runtime = ::getenv("XDG_RUNTIME_DIR"), *user = ::getenv("USER");
+  if (!runtime || (user && std::string_view(user) == "root")) return false;
+  return isolate::sys::find_file("/proc/self/uid_map").value_or("").find("4294967295") == std::string::npos;
+}
+
+}  // namespace
+
 Directories find_directories(const std::string& run_root) {
   Directories found;
-  if (::geteuid() == 0) {
+  if (::geteuid() == 0 && !is_root_of_a_user()) {
     found = {"/run/runner", "/var/lib/runner", {}};
   } else {
     std::string home = from_environment("HOME", fmt::format("/tmp/runner-{}", ::geteuid()));

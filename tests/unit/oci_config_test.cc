@@ -372,6 +372,7 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
   CHECK(features["hooks"].size() == 6);
   Json config = plain_config();
   for (const Json& option : features["mountOptions"]) {
+    if (option == "tmpcopyup") continue;  // which is for no bind
     bool needs_map = option == "idmap" || option == "ridmap";
     config["mounts"] = Json::array({{{"destination", "/mnt"}, {"source", "/x"}, {"options", {"bind", option}}}});
     if (needs_map)
@@ -379,7 +380,7 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
           Json::parse(R"([{"containerID": 0, "hostID": 1, "size": 1}])");
     good(config);
   }
-  for (const char* option : {"tmpcopyup", "remount", "iversion"})
+  for (const char* option : {"remount", "iversion"})
     CHECK(std::find(features["mountOptions"].begin(), features["mountOptions"].end(), option) ==
           features["mountOptions"].end());
   config = plain_config();
