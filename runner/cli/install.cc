@@ -19,6 +19,7 @@ std::string for_podman(const std::string& program) {
   return fmt::format(R"([engine]
 runtime_supports_json = ["crun", "runc", "kata", "runsc", "youki", "krun", "runner"]
 runtime_supports_nocgroups = ["crun", "krun", "runner"]
+runtime_supports_nocgroup = ["crun", "krun", "runner"]  # its name before podman 5
 
 [engine.runtimes]
 runner = ["{}"]

@@ -93,12 +93,17 @@ void read_names(json::Value entry, std::vector<std::string>& to) {
     entry["names"].wrong("must not be empty");
 }
 
+// Nobody listens for a session: the calls would look as if the kernel had none of them.
+void refuse_notify(json::Value field, isolate::SeccompAction action) {
+  if (action == isolate::SeccompAction::Notify) field.wrong("SCMP_ACT_NOTIFY needs a listener, which only a container has (linux.seccomp.listenerPath)");
+}
+
 void read_rule(json::Value entry, const SeccompTarget& target, isolate::SeccompRules& to) {
   // Read also when it does not apply here: a mistake in it is one everywhere.
   isolate::SeccompRule rule;
   read_names(entry, rule.names);
   std::optional<isolate::SeccompAction> action = read_seccomp_action(entry["action"]);
-  if (action) read_errno(entry["errnoRet"], entry["errno"], rule.action = *action, rule.errno_value);
+  if (action) read_errno(entry["errnoRet"], entry["errno"], rule.action = *action, rule.errno_value), refuse_notify(entry["action"], *action);
   read_seccomp_arguments(entry["args"], rule.arguments);
   bool in = includes(entry["includes"].object(), target), out = excludes(entry["excludes"].object(), target);
   if (in && !out) to.rules.push_back(std::move(rule));
@@ -145,7 +150,8 @@ std::optional<isolate::SeccompRules> read_docker_seccomp(std::string_view text, 
   std::optional<isolate::SeccompAction> action = profile ? read_seccomp_action(profile["defaultAction"]) : std::nullopt;
   if (action)
     read_errno(profile["defaultErrnoRet"], profile["defaultErrno"], rules.default_action = *action,
-               rules.default_errno);
+               rules.default_errno),
+        refuse_notify(profile["defaultAction"], *action);
   read_architectures(profile, target, rules);
   read_seccomp_flags(profile["flags"], rules.flags);
   for (json::Value each : profile["syscalls"].array().values())

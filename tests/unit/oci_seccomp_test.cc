@@ -139,6 +139,11 @@ TEST_CASE("and where none of its exclusions holds") {
                  target_with(kSysAdmin)));
 }
 
+TEST_CASE("a session has nobody who listens") {
+  for (const char* text : {R"({"defaultAction": "SCMP_ACT_NOTIFY"})", R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]})"})
+    CHECK(mistakes_of(text).find("SCMP_ACT_NOTIFY needs a listener") != std::string::npos);
+}
+
 TEST_CASE("a mistake counts in a rule that does not apply too") {
   CHECK(
       mistakes_of(
