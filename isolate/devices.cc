@@ -48,7 +48,7 @@ void bind_node(int root, const Device& device) {
   Fd node = open_host_device(device.path, device.type, device.major, device.minor);
   Fd target = make_below(root, device.path, Make::File, Links::Refuse);
   Fd mount = copy_mount(node.get(), "", false);
-  set_mount(mount.get(), kNodeAttributes, 0, false);
+  set_mount(mount.get(), kNodeAttributes, 0, false, MS_PRIVATE);
   attach_mount(mount.get(), target.get(), device.path);
 }
 

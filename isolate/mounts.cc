@@ -205,7 +205,7 @@ void mask_paths(int root, const std::vector<std::string>& paths) {
       // The host's node, its number checked: not one that the image offers (CVE-2025-31133).
       // Read-only: a device can still be written to, but a container with the host's ids could change the mode of the host's node.
       Fd mask = copy_mount(null ? null.get() : open_host_device("/dev/null", 'c', 1, 3).get(), "", false);
-      if (!null) set_mount(mask.get(), kNodeAttributes, 0, false);
+      if (!null) set_mount(mask.get(), kNodeAttributes, 0, false, MS_PRIVATE);  // not a slave of the host's /dev: a checkpoint could not be restored
       attach_mount(mask.get(), target.get(), path);
       if (!null) null = std::move(mask);
       continue;
