@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 
 #include "isolate/execute.h"
@@ -44,9 +43,7 @@ std::vector<std::string> own_environment() {
 std::string how_it_ended(const Exit& exit) {
   if (exit.code == 127) return "no such file or directory";
   if (exit.code) return fmt::format("exit status {}", exit.code);
-  std::string name = ::strsignal(exit.signal);
-  name[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(name[0])));
-  return "signal: " + name;
+  return "signal: " + in_lower_case(::strsignal(exit.signal));
 }
 
 std::string said_on(const Fd& output) {

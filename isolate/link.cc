@@ -29,11 +29,6 @@ std::optional<Message> receive_or_end(int fd) {
   }
 }
 
-std::string lower(std::string text) {
-  if (!text.empty()) text[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(text[0])));
-  return text;
-}
-
 std::string hint_for(Stage stage, int code) {
   if (stage == Stage::Clone && code == EPERM)
     return "user namespaces may be switched off for this user: see kernel.unprivileged_userns_clone and `runner check`";
@@ -54,7 +49,7 @@ SetupFailure describe(Stage stage, const std::exception& error) {
   failure.cause = error.what();
   // As runc says it, whose words clients and their tests look for: "exec /run.sh: no such file or directory".
   if (auto* system = dynamic_cast<const SystemError*>(&error)) {
-    if (stage == Stage::Exec) failure.cause = system->attempted() + ": " + lower(error_text(system->code()));
+    if (stage == Stage::Exec) failure.cause = system->attempted() + ": " + in_lower_case(error_text(system->code()));
     failure.code = system->code();
     failure.path = system->path();
   }
@@ -88,7 +83,7 @@ void Link::refuse(const std::string& error, bool trusted) {
   auto stage = trusted ? static_cast<Stage>(number(fields[0], static_cast<int>(Stage::Exec))) : Stage::Exec;
   int code = number(fields[1], 4095);
   // runner-exec knows no texts; and where it may be another that speaks, we take none.
-  std::string cause = trusted ? fields[3] : fmt::format("exec {}: {}", fields[2], lower(error_text(code)));
+  std::string cause = trusted ? fields[3] : fmt::format("exec {}: {}", fields[2], in_lower_case(error_text(code)));
   throw SetupError({stage, code, fields[2], cause, hint_for(stage, code)});
 }
 

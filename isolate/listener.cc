@@ -27,9 +27,7 @@ int next_descriptor() {
 }
 
 bool is_listener(const Fd& descriptor) {
-  char target[64];
-  ssize_t size = ::readlink(fd_path(descriptor.get()).c_str(), target, sizeof target);
-  return size > 0 && std::string_view(target, static_cast<std::size_t>(size)).find("seccomp notify") != std::string_view::npos;
+  return find_link(fd_path(descriptor.get())).value_or("").find("seccomp notify") != std::string::npos;
 }
 
 // From outside: behind its filter the child may do nothing that the agent has not answered, and there is no agent before it has this.

@@ -184,7 +184,7 @@ void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
     }
     attach_mount(made.get(), target.get(), mount.to);
     // Only once it is attached may a mount be shared: a peer group needs a namespace.
-    if (mount.propagation) set_mount(made.get(), 0, 0, mount.propagation & MS_REC, mount.propagation & ~std::uint64_t{MS_REC});
+    set_propagation(made.get(), mount.propagation);
   }
   for (const std::string& path : plan.readonly_paths) {
     if (path.back() != '/') continue;
@@ -247,7 +247,7 @@ void enter_root(int root, const Root& plan) {
     check(::chroot("."), "change into the new root");
   }
   // Only now: pivot_root(2) refuses a root that is shared.
-  if (plan.propagation) set_mount(root, 0, 0, plan.propagation & MS_REC, plan.propagation & ~std::uint64_t{MS_REC});
+  set_propagation(root, plan.propagation);
   check(::chdir("/"), "enter directory {}", "/");
 }
 

@@ -43,7 +43,7 @@ void make_paths_read_only(int root, const std::vector<std::string>& paths);
 /// Sets the root's own attributes; afterwards nothing can be made in a read-only root.
 void finish_root(int root, const Plan& plan);
 
-/// Makes `root` the root of this process and lets go of the old one.
+/// Makes `root` the root of this process, lets go of the old one, and then gives the root its propagation.
 void enter_root(int root, const Root& plan);
 
 }  // namespace isolate

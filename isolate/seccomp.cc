@@ -127,7 +127,7 @@ void answer_newer_calls(const SeccompRules& rules, std::vector<sock_filter>& pro
   std::vector<std::uint32_t> architectures{::seccomp_arch_native()};
   for (const std::string& name : rules.architectures)
     if (std::uint32_t arch = architecture_of(name); arch != SCMP_ARCH_X32 && arch != architectures[0]) architectures.push_back(arch);
-  std::vector<sock_filter> stub;
+  std::vector<sock_filter> prologue;
   for (std::uint32_t arch : architectures) {
     int newest = -1;
     for (const SeccompRule& rule : rules.rules)
@@ -135,11 +135,11 @@ void answer_newer_calls(const SeccompRules& rules, std::vector<sock_filter>& pro
         newest = std::max(newest, arch == architectures[0] ? syscall_number(name) : ::seccomp_syscall_resolve_name_arch(arch, name.c_str()));
     if (newest < 0) continue;
     constexpr std::uint32_t kX32 = 0x40000000;  // the bit of x32's numbers, which libseccomp tells apart itself
-    stub.insert(stub.end(), {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 0, 4),
+    prologue.insert(prologue.end(), {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 0, 4),
                              BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, static_cast<std::uint32_t>(newest), 0, 2),
                              BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, kX32, 1, 0), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)});
   }
-  program.insert(program.begin(), stub.begin(), stub.end());
+  program.insert(program.begin(), prologue.begin(), prologue.end());
 }
 
 std::vector<sock_filter> compile(const SeccompRules& rules) {

@@ -10,6 +10,11 @@ std::string error_text(int code) {
   return text ? std::string(text) : fmt::format("error {}", code);
 }
 
+std::string in_lower_case(std::string text) {
+  if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') text[0] += 'a' - 'A';
+  return text;
+}
+
 SystemError::SystemError(int code, std::string attempted, std::string path)
     : std::runtime_error(attempted + ": " + error_text(code)),
       code_(code),

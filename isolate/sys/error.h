@@ -29,6 +29,9 @@ class SystemError : public std::runtime_error {
 /// The text of an errno, without locale and without allocation in libc.
 std::string error_text(int code);
 
+/// Such a text as Go's library says it: "No such file" as "no such file". Clients look for runc's words.
+std::string in_lower_case(std::string text);
+
 [[noreturn]] void throw_system_error(int code, std::string attempted, std::string path);
 
 namespace detail {

@@ -61,6 +61,10 @@ void set_mount(int fd, std::uint64_t set, std::uint64_t clear, bool recursive, s
         "{} a mount", id_map >= 0 ? "id-map" : "set the attributes of");
 }
 
+void set_propagation(int fd, std::uint64_t propagation) {
+  if (propagation) set_mount(fd, 0, 0, propagation & MS_REC, propagation & ~std::uint64_t{MS_REC});
+}
+
 void attach_mount(int mount, int target, const std::string& name) {
   check(::move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), "attach a mount at {}", name);
 }

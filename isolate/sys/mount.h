@@ -27,6 +27,9 @@ Fd copy_mount(int dir, const std::string& path, bool recursive);
 /// `id_map` a descriptor of the user namespace that gives the mapping, or -1.
 void set_mount(int fd, std::uint64_t set, std::uint64_t clear, bool recursive, std::uint64_t propagation = 0, int id_map = -1);
 
+/// Sets MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC for all mounts below; 0: leaves it.
+void set_propagation(int fd, std::uint64_t propagation);
+
 /// Attaches a detached mount on `target` (an O_PATH descriptor).
 void attach_mount(int mount, int target, const std::string& name);
 

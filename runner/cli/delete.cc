@@ -40,6 +40,25 @@ void delete_one(Context& context, const std::string& id, bool force) {
   if (session::Entry::find(context.directories(), id)) remove_container(context, *entry, state);
 }
 
+// regex(3).
+class Expression {
+ public:
+  explicit Expression(const std::string& text) {
+    int wrong = ::regcomp(&compiled_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+    if (!wrong) return;
+    char why[200];
+    ::regerror(wrong, &compiled_, why, sizeof why);
+    throw UsageError(fmt::format("delete: regular expression '{}': {}", shown(text), why));
+  }
+  Expression(const Expression&) = delete;
+  ~Expression() { ::regfree(&compiled_); }
+
+  bool has_match(const std::string& text) const { return ::regexec(&compiled_, text.c_str(), 0, nullptr, 0) == 0; }
+
+ private:
+  regex_t compiled_;
+};
+
 }  // namespace
 
 int delete_main(Context& context) {
@@ -49,15 +68,9 @@ int delete_main(Context& context) {
   options.flag("-r,--regex", regex, "the id is a regular expression (POSIX, extended): all whose id has a match in it");
   std::string id = one_argument(context.parse(options), "delete");
   if (!regex) return delete_one(context, id, force), 0;
-  regex_t expression;
-  if (int wrong = ::regcomp(&expression, id.c_str(), REG_EXTENDED | REG_NOSUB)) {
-    char why[200];
-    ::regerror(wrong, &expression, why, sizeof why);
-    throw UsageError(fmt::format("delete: regular expression '{}': {}", shown(id), why));
-  }
+  Expression expression(id);
   for (const std::string& each : session::list_entries(context.directories()))
-    if (::regexec(&expression, each.c_str(), 0, nullptr, 0) == 0) delete_one(context, each, force);
-  ::regfree(&expression);
+    if (expression.has_match(each)) delete_one(context, each, force);
   return 0;
 }
 

@@ -33,17 +33,12 @@ int kill_main(Context& context) {
   session::State state = entry.read_state();
   isolate::sys::Fd awake = number == SIGKILL ? isolate::sys::Fd() : awaken(context, entry, state);
   isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
-  if (all) {
-    // Also when its first process is gone: the others of a shared pid namespace live on.
+  isolate::sys::Fd process = session::open_process(state);
+  // Without a pid namespace of its own the others live on when the first one is gone: they are the container then.
+  if (all || (!process && !state.is_session && !state.cgroup.empty() && cgroup.populated())) {
     if (number == SIGKILL) cgroup.kill();
     else
       for (pid_t pid : cgroup.processes()) ::kill(pid, number);
-    return 0;
-  }
-  isolate::sys::Fd process = session::open_process(state);
-  // Without a pid namespace of its own the others live on when the first one is gone: they are the container then.
-  if (!process && !state.is_session && !state.cgroup.empty() && cgroup.populated()) {
-    for (pid_t pid : cgroup.processes()) ::kill(pid, number);
     return 0;
   }
   if (!process) throw std::runtime_error("container not running");
