@@ -19,15 +19,9 @@
 namespace isolate {
 
 using namespace sys;
+using cgroups::words_of;
 
 namespace {
-
-std::vector<std::string> words_of(const std::string& text) {
-  std::istringstream stream(text);
-  std::vector<std::string> words;
-  for (std::string word; stream >> word;) words.push_back(word);
-  return words;
-}
 
 // mountinfo(5): fields 5 and the ones behind " - "; the options of the superblock name v1's controllers.
 void read_mounts(CgroupHost& host) {
@@ -109,33 +103,34 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   Cgroup group;
   if (plan.path.empty()) return group;
   std::vector<cgroups::Need> needs = cgroups::needs_of(plan.limits);
-  if (!host.writable) {
+  if (!host.writable && !plan.given) {
     if (!plan.warn_missing && !needs.empty())
       fail(EACCES, "set the {} (this user may not make cgroups; ask for delegation, or say on_missing: warn)", needs[0].what);
     for (const cgroups::Need& need : needs) group.missing_.push_back(need.what);
     return group;
   }
-  auto in_v2 = [&](const std::string& name) {
-    return std::find(host.v2_controllers.begin(), host.v2_controllers.end(), name) != host.v2_controllers.end();
-  };
+  auto given = plan.given ? words_of(find_file(host.v2 + plan.path + "/cgroup.controllers").value_or("")) : std::vector<std::string>();
+  const std::vector<std::string>& v2_controllers = plan.given ? given : host.v2_controllers;
+  auto in_v2 = [&](const std::string& name) { return std::find(v2_controllers.begin(), v2_controllers.end(), name) != v2_controllers.end(); };
   // Who owns a group kills what is in it at the end: one with processes is somebody else's.
   Cgroup before = open(plan.path, host);
-  bool used = before.populated();
-  for (const auto& [controller, directory] : before.v1_) used |= !find_file(directory + "/cgroup.procs").value_or("").empty();
+  bool used = !plan.given && before.populated();
+  if (!plan.given)
+    for (const auto& [controller, directory] : before.v1_) used |= !find_file(directory + "/cgroup.procs").value_or("").empty();
   if (used) fail(EBUSY, "make cgroup {} (container's cgroup is not empty)", plan.path);
   if (before.frozen()) fail(EBUSY, "make cgroup {} (container's cgroup unexpectedly frozen)", plan.path);
   group.owned_ = true;  // from here on a failure removes what was made
   if (!host.v2.empty()) {
-    group.v2_path_ = host.v2 + host.v2_base + plan.path;
+    group.v2_path_ = host.v2 + plan.path;
     // Without a limit too: so that it counts. A group without any has processes beside it, and can be given no controller.
     std::vector<cgroups::Need> enabled = needs;
     if (!needs.empty()) enabled.push_back({"io", "io accounting", true});
-    cgroups::v2::create(host, plan.path, enabled);
+    if (!plan.given) cgroups::v2::create(host, plan.path, enabled);
     group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
   }
   for (const cgroups::Need& need : needs) {
     std::string controller = cgroups::v1::controller_for(need.controller);
-    if (in_v2(need.controller)) continue;
+    if (in_v2(need.controller) && !need.v1_only) continue;
     auto hierarchy = need.v2_only ? host.v1.end() : host.v1.find(controller);
     if (hierarchy != host.v1.end()) {
       std::string directory = hierarchy->second + plan.path;
@@ -157,7 +152,7 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
 void Cgroup::change(const Limits& limits, const CgroupHost& host) {
   auto here = v2_ ? words_of(find_file_at(v2_.get(), "cgroup.controllers").value_or("")) : std::vector<std::string>();
   for (const cgroups::Need& need : cgroups::needs_of(limits)) {
-    bool has = std::find(here.begin(), here.end(), need.controller) != here.end() || (!need.v2_only && v1_.count(cgroups::v1::controller_for(need.controller)));
+    bool has = (!need.v1_only && std::find(here.begin(), here.end(), need.controller) != here.end()) || (!need.v2_only && v1_.count(cgroups::v1::controller_for(need.controller)));
     if (!has) fail(ENOTSUP, "change the {} ({})", need.what, host.has(need.controller) ? "the container was made without this controller" : "no cgroup hierarchy of this host has the " + need.controller + " controller");
   }
   update(limits);
@@ -165,7 +160,7 @@ void Cgroup::change(const Limits& limits, const CgroupHost& host) {
 
 Cgroup Cgroup::below(const std::string& path, const std::vector<std::string>& controllers) const {
   Cgroup group;
-  auto missing = [](const std::string& directory) { throw std::runtime_error(fmt::format("exec: --cgroup: adding pid to {}/cgroup.procs: no such file or directory", directory)); };
+  auto missing = [](const std::string& directory) { throw std::runtime_error(fmt::format("adding pid to {}/cgroup.procs: no such file or directory", directory)); };
   if (v2_) {
     group.v2_path_ = v2_path_ + path;
     group.v2_ = Fd(::open(group.v2_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -173,7 +168,7 @@ Cgroup Cgroup::below(const std::string& path, const std::vector<std::string>& co
     if (!group.v2_) group.v2_path_ = v2_path_, group.v2_ = open_file(v2_path_, O_RDONLY | O_DIRECTORY);  // on a hybrid host limits are elsewhere
   }
   for (const std::string& controller : controllers)
-    if (!v1_.count(controller)) throw std::runtime_error(fmt::format("exec: --cgroup: unknown controller {}", controller));
+    if (!v1_.count(controller)) throw std::runtime_error(fmt::format("unknown controller {}", controller));
   for (const auto& [controller, directory] : v1_) {
     bool moves = controllers.empty() || std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
     group.v1_[controller] = moves ? directory + path : directory;
@@ -202,7 +197,7 @@ Cgroup Cgroup::open(const std::string& path, const CgroupHost& host) {
   Cgroup group;
   if (path.empty()) return group;
   if (!host.v2.empty()) {
-    std::string directory = host.v2 + host.v2_base + path;
+    std::string directory = host.v2 + path;
     group.v2_ = Fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (group.v2_) group.v2_path_ = directory;
     else if (errno != ENOENT && errno != ENODEV) fail(errno, "open cgroup {}", directory);
@@ -337,7 +332,12 @@ std::vector<Need> needs_of(const Limits& limits) {
   if (set(limits.pids)) needs.push_back({"pids", "pids limit"});
   if (set(limits.cpu_quota) || limits.cpu_shares) needs.push_back({"cpu", "cpu limit"});
   if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) needs.push_back({"cpuset", "cpuset"});
-  if (limits.io_weight || !limits.io.empty()) needs.push_back({"io", "io limit"});
+  if (limits.io_weight || !limits.io_weights.empty() || !limits.io.empty()) needs.push_back({"io", "io limit"});
+  if (!limits.hugepages.empty()) needs.push_back({"hugetlb", "limit of huge pages"});
+  if (!limits.rdma.empty()) needs.push_back({"rdma", "rdma limit"});
+  if (limits.realtime_runtime || limits.realtime_period) needs.push_back({"cpu", "realtime limit", false, true});
+  if (limits.network_class) needs.push_back({"net_cls", "network class", false, true});
+  if (!limits.network_priorities.empty()) needs.push_back({"net_prio", "network priorities", false, true});
   for (const auto& [file, value] : limits.unified) {
     std::string controller = file.substr(0, file.find('.'));
     if (controller != "cgroup") needs.push_back({controller, file, true});
@@ -348,6 +348,20 @@ std::vector<Need> needs_of(const Limits& limits) {
 std::uint64_t weight_of_shares(std::uint64_t shares) {
   shares = std::clamp<std::uint64_t>(shares, 2, 262144);
   return 1 + ((shares - 2) * 9999) / 262142;
+}
+
+std::uint64_t io_weight_of(std::uint64_t weight) { return 1 + ((std::clamp<std::uint64_t>(weight, 10, 1000) - 10) * 9999) / 990; }
+
+std::string rdma_line(const std::string& device, const RdmaLimit& limit) {
+  auto number = [](const std::optional<std::uint32_t>& value) { return value ? std::to_string(*value) : "max"; };
+  return fmt::format("{} hca_handle={} hca_object={}", device, number(limit.handles), number(limit.objects));
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
 }
 
 std::uint64_t keyed_value(const std::string& text, const std::string& key) {

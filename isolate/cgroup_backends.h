@@ -15,6 +15,7 @@ struct Need {
   std::string controller;  // v2 name: memory, pids, cpu, cpuset, io
   std::string what;        // "memory limit"
   bool v2_only = false;    // named by its v2 file: no v1 controller can stand in
+  bool v1_only = false;    // v2's controller of that name does not have it
 };
 std::vector<Need> needs_of(const Limits& limits);
 
@@ -39,6 +40,14 @@ void set_device_rules(int group, const std::vector<DeviceRule>& rules);
 
 /// cpu.shares (2..262144) as cpu.weight (1..10000), by the formula of systemd and runc.
 std::uint64_t weight_of_shares(std::uint64_t shares);
+
+std::vector<std::string> words_of(const std::string& text);  ///< what blanks and line ends separate
+
+/// A weight of blkio, 10 to 1000, as one of v2's io controller, 1 to 10000; by runc's formula.
+std::uint64_t io_weight_of(std::uint64_t weight);
+
+/// One line of rdma.max, which both versions have alike.
+std::string rdma_line(const std::string& device, const RdmaLimit& limit);
 
 /// "key value" lines, such as memory.events.
 std::uint64_t keyed_value(const std::string& text, const std::string& key);

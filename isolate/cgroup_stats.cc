@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "isolate/cgroup_backends.h"
+#include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 
 namespace isolate {
@@ -86,6 +87,27 @@ void read_cpu_times(const std::string& text, CgroupStats& stats) {
   stats.throttled_us = cgroups::keyed_value(text, "throttled_usec");
 }
 
+// "some avg10=0.00 avg60=0.00 avg300=0.00 total=0". A kernel that was told not to count has the file, and answers EOPNOTSUPP.
+std::optional<Pressure> read_pressure(const std::string& file) {
+  Pressure pressure;
+  std::string text;
+  try {
+    text = text_of(file);
+  } catch (const SystemError&) {
+  }
+  if (text.empty()) return std::nullopt;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    Pressure::Share share;
+    char kind[8];
+    unsigned long long total;
+    if (std::sscanf(line.c_str(), "%7s avg10=%lf avg60=%lf avg300=%lf total=%llu", kind, &share.avg10, &share.avg60, &share.avg300, &total) != 5) continue;
+    share.total_us = total;
+    (std::string(kind) == "some" ? pressure.some : pressure.full) = share;
+  }
+  return pressure;
+}
+
 void read_v2(const std::string& group, CgroupStats& stats) {
   auto at = [&](const char* file) { return text_of(group + file); };
   read_cpu_times(at("/cpu.stat"), stats);
@@ -102,6 +124,9 @@ void read_v2(const std::string& group, CgroupStats& stats) {
   stats.memory_failures = cgroups::keyed_value(events, "max");
   stats.oom_kills = cgroups::keyed_value(events, "oom_kill");
   stats.pids_limit = number_in(at("/pids.max"));
+  stats.cpu_pressure = read_pressure(group + "/cpu.pressure");
+  stats.memory_pressure = read_pressure(group + "/memory.pressure");
+  stats.io_pressure = read_pressure(group + "/io.pressure");
   if (auto io = find_file(group + "/io.stat")) stats.io = read_io_v2(*io);
 }
 
@@ -146,7 +171,7 @@ void read_v1(const std::string& controller, const std::string& group, CgroupStat
 
 // Where no pids controller counts: tasks would be threads too, so these are processes, the most that can be told.
 std::uint64_t count_pids(const std::string& path, const CgroupHost& host) {
-  std::string v2 = host.v2 + host.v2_base + path + "/pids.current";
+  std::string v2 = host.v2 + path + "/pids.current";
   if (auto number = host.v2.empty() ? std::nullopt : number_in(text_of(v2))) return *number;
   if (auto pids = host.v1.find("pids"); pids != host.v1.end())
     if (auto number = number_in(text_of(pids->second + path + "/pids.current"))) return *number;
@@ -158,7 +183,7 @@ std::uint64_t count_pids(const std::string& path, const CgroupHost& host) {
 CgroupStats read_stats(const std::string& path, const CgroupHost& host) {
   CgroupStats stats;
   if (path.empty()) return stats;
-  if (std::string group = host.v2 + host.v2_base + path; !host.v2.empty() && find_dir(group)) {
+  if (std::string group = host.v2 + path; !host.v2.empty() && find_dir(group)) {
     read_v2(group, stats);
     stats.known = true;
   }

@@ -18,6 +18,15 @@ struct IoStats {
   std::uint64_t read_bytes = 0, write_bytes = 0, read_ops = 0, write_ops = 0;
 };
 
+/// Pressure stall information: the kernel's Documentation/accounting/psi.rst.
+struct Pressure {
+  struct Share {
+    double avg10 = 0, avg60 = 0, avg300 = 0;  // percent of the last so many seconds
+    std::uint64_t total_us = 0;
+  };
+  Share some, full;  // some task waited, or all of them
+};
+
 /// Empty: this host does not tell, or for a limit: there is none.
 struct CgroupStats {
   bool known = false;  // there is such a group: without one (an ordinary user's session) nothing below means anything
@@ -27,6 +36,7 @@ struct CgroupStats {
   std::optional<std::uint64_t> memory_now, memory_peak, memory_limit;
   std::optional<std::uint64_t> swap_now, swap_limit;  // v1 counts memory and swap together here
   std::map<std::string, std::uint64_t> memory_stat;   // memory.stat as it stands
+  std::optional<Pressure> cpu_pressure, memory_pressure, io_pressure;
   std::uint64_t memory_failures = 0, oom_kills = 0;
   std::optional<std::uint64_t> pids_limit;
   std::uint64_t pids_now = 0;

@@ -46,15 +46,20 @@ void set_cpu(const std::string& group, const Limits& limits) {
   if (limits.cpu_shares && *limits.cpu_shares) write_file(group + "/cpu.shares", std::to_string(*limits.cpu_shares));
   if (limits.cpu_period) write_file(group + "/cpu.cfs_period_us", std::to_string(*limits.cpu_period));
   if (limits.cpu_quota) write_file(group + "/cpu.cfs_quota_us", std::to_string(*limits.cpu_quota));
+  if (limits.realtime_period) write_file(group + "/cpu.rt_period_us", std::to_string(*limits.realtime_period));
+  if (limits.realtime_runtime) write_file(group + "/cpu.rt_runtime_us", std::to_string(*limits.realtime_runtime));
+}
+
+// It depends on the scheduler of the kernel (CFQ, BFQ).
+std::string weight_file(const std::string& group) {
+  for (const char* file : {"/blkio.weight", "/blkio.bfq.weight"})
+    if (::access((group + file).c_str(), W_OK) == 0) return group + file;
+  fail(ENOTSUP, "set an io weight in {} (no scheduler of this host has weights)", group);
 }
 
 void set_blkio(const std::string& group, const Limits& limits) {
-  if (limits.io_weight) {
-    // The weight's file depends on the scheduler of the kernel (CFQ, BFQ).
-    for (const char* file : {"/blkio.weight", "/blkio.bfq.weight"})
-      if (::access((group + file).c_str(), W_OK) == 0) return write_file(group + file, std::to_string(*limits.io_weight));
-    fail(ENOTSUP, "set an io weight in {} (no scheduler of this host has weights)", group);
-  }
+  if (limits.io_weight) write_file(weight_file(group), std::to_string(*limits.io_weight));
+  for (const auto& [device, weight] : limits.io_weights) write_file(weight_file(group) + "_device", fmt::format("{}:{} {}", device.first, device.second, weight));
   for (const IoLimit& limit : limits.io) {
     auto throttle = [&](const char* file, const std::optional<std::uint64_t>& rate) {
       if (rate) write_file(group + file, fmt::format("{}:{} {}", limit.major, limit.minor, *rate));
@@ -80,6 +85,13 @@ void set_limits(const std::map<std::string, std::string>& groups, const Limits& 
     if (controller == "memory") set_memory(group, limits);
     if (controller == "cpu") set_cpu(group, limits);
     if (controller == "blkio") set_blkio(group, limits);
+    if (controller == "hugetlb")
+      for (const auto& [page, bytes] : limits.hugepages) write_file(fmt::format("{}/hugetlb.{}.limit_in_bytes", group, page), std::to_string(bytes));
+    if (controller == "rdma")
+      for (const auto& [device, limit] : limits.rdma) write_file(group + "/rdma.max", rdma_line(device, limit));
+    if (controller == "net_cls" && limits.network_class) write_file(group + "/net_cls.classid", std::to_string(*limits.network_class));
+    if (controller == "net_prio")
+      for (const auto& [interface, priority] : limits.network_priorities) write_file(group + "/net_prio.ifpriomap", fmt::format("{} {}", interface, priority));
     if (controller == "pids" && limits.pids) write_file(group + "/pids.max", *limits.pids <= 0 ? "max" : std::to_string(*limits.pids));
     if (controller == "cpuset") {
       if (!limits.cpuset_cpus.empty()) write_file(group + "/cpuset.cpus", limits.cpuset_cpus);

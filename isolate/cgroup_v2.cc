@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "isolate/cgroup_backends.h"
 #include "isolate/sys/error.h"
@@ -17,10 +16,8 @@ using namespace sys;
 namespace {
 
 bool has_word(const std::string& text, const std::string& word) {
-  std::istringstream stream(text);
-  for (std::string each; stream >> each;)
-    if (each == word) return true;
-  return false;
+  std::vector<std::string> words = words_of(text);
+  return std::find(words.begin(), words.end(), word) != words.end();
 }
 
 // A group with processes of its own cannot give controllers to its children (the "no internal processes" rule). In a
@@ -47,6 +44,7 @@ void enable(const std::string& group, const std::vector<Need>& needs, bool may_s
 }
 
 std::string max_or(std::int64_t value) { return value < 0 ? "max" : std::to_string(value); }
+std::string positive_or_max(std::int64_t value) { return value <= 0 ? "max" : std::to_string(value); }
 
 // The specification's swap is memory and swap together, v2's is swap alone; 0 and "same as memory" both mean none.
 std::string swap_alone(const Limits& limits) {
@@ -68,15 +66,25 @@ std::string io_line(const IoLimit& limit) {
   return line;
 }
 
+// BFQ, where it schedules a device, has v1's range of weights; else io.cost has v2's.
+void set_io_weights(int group, const Limits& limits) {
+  if (!limits.io_weight && limits.io_weights.empty()) return;
+  bool bfq = find_file_at(group, "io.bfq.weight").has_value();
+  const char* file = bfq ? "io.bfq.weight" : "io.weight";
+  if (!bfq && !find_file_at(group, file)) fail(ENOTSUP, "set an io weight (no scheduler of this host has weights)");
+  auto value = [&](std::uint64_t weight) { return bfq ? weight : io_weight_of(weight); };
+  if (limits.io_weight) write_file_at(group, file, fmt::format("default {}", value(*limits.io_weight)));
+  for (const auto& [device, weight] : limits.io_weights) write_file_at(group, file, fmt::format("{}:{} {}", device.first, device.second, value(weight)));
+}
+
 }  // namespace
 
 void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs) {
-  std::string group = host.v2 + host.v2_base;
   bool delegated = ::geteuid() != 0;
-  for (std::size_t at = 1, end; at <= path.size(); at = end + 1) {
+  for (std::size_t at = host.v2_base.size() + 1, end; at <= path.size(); at = end + 1) {
     end = std::min(path.find('/', at), path.size());
-    enable(group, needs, delegated);
-    group += "/" + path.substr(at, end - at);
+    enable(host.v2 + path.substr(0, at - 1), needs, delegated);
+    std::string group = host.v2 + path.substr(0, end);
     if (::mkdir(group.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make cgroup {}", group);
   }
 }
@@ -89,15 +97,13 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
     if (limits.memory_and_swap && find_file_at(group, "memory.swap.max")) set("memory.swap.max", swap_alone(limits));
     if (limits.memory) set("memory.max", max_or(*limits.memory));
   }
-  if (here("pids") && limits.pids) set("pids.max", *limits.pids <= 0 ? "max" : std::to_string(*limits.pids));
+  if (here("pids") && limits.pids) set("pids.max", positive_or_max(*limits.pids));
   if (here("cpu")) {
     if (limits.cpu_shares && *limits.cpu_shares) set("cpu.weight", std::to_string(weight_of_shares(*limits.cpu_shares)));
     if (limits.cpu_quota || limits.cpu_period) {
-      std::istringstream now(find_file_at(group, "cpu.max").value_or("max 100000"));  // what is not said stays
-      std::string quota = "max", period = "100000";
-      now >> quota >> period;
-      if (limits.cpu_quota) quota = *limits.cpu_quota <= 0 ? "max" : std::to_string(*limits.cpu_quota);
-      set("cpu.max", fmt::format("{} {}", quota, limits.cpu_period ? std::to_string(*limits.cpu_period) : period));
+      // What is not said stays: a quota alone leaves the period as it is, but no period can be written alone.
+      std::string quota = words_of(limits.cpu_quota ? positive_or_max(*limits.cpu_quota) : read_file_at(group, "cpu.max")).at(0);
+      set("cpu.max", limits.cpu_period ? fmt::format("{} {}", quota, *limits.cpu_period) : quota);
     }
   }
   if (here("cpuset")) {
@@ -105,9 +111,15 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
     if (!limits.cpuset_mems.empty()) set("cpuset.mems", limits.cpuset_mems);
   }
   if (here("io")) {
-    if (limits.io_weight && find_file_at(group, "io.weight")) set("io.weight", std::to_string(*limits.io_weight));
+    set_io_weights(group, limits);
     for (const IoLimit& limit : limits.io) set("io.max", io_line(limit));
   }
+  if (here("hugetlb"))
+    for (const auto& [page, bytes] : limits.hugepages)
+      for (const char* kind : {"", ".rsvd"})  // what is mapped, and what is set aside
+        if (std::string file = fmt::format("hugetlb.{}{}.max", page, kind); !*kind || find_file_at(group, file)) set(file.c_str(), std::to_string(bytes));
+  if (here("rdma"))
+    for (const auto& [device, limit] : limits.rdma) set("rdma.max", rdma_line(device, limit));
   for (const auto& [file, value] : limits.unified) {
     if (file.find('/') != std::string::npos) fail(EINVAL, "set cgroup file {} (a name without '/' is wanted)", file);
     if (file.rfind("cgroup.", 0) == 0 || here(file.substr(0, file.find('.')).c_str())) set(file.c_str(), value);

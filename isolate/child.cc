@@ -206,7 +206,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     stage = Stage::Exec;
     if (plan.init) execute_init(init.get(), options.init_control);
     link.send(Signal::Step);
-    execute_through(options.exec_program, link.fd(), program, plan.process.argv, env);
+    execute_through(options.exec_program, link.fd(), plan.process.apparmor, program, plan.process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);                    // the parent rethrows it as SetupError
   }

@@ -95,9 +95,9 @@ void execute(const std::string& program, const std::vector<std::string>& argv, c
   throw_system_error(errno, fmt::format("exec {}", program), program);
 }
 
-void execute_through(int step, int link, const std::string& program, const std::vector<std::string>& argv,
+void execute_through(int step, int link, const std::string& profile, const std::string& program, const std::vector<std::string>& argv,
                      const std::vector<std::string>& env) {
-  std::vector<std::string> line{"runner-exec", std::to_string(link), program};
+  std::vector<std::string> line{"runner-exec", std::to_string(link), profile, program};
   line.insert(line.end(), argv.begin(), argv.end());
   auto arguments = pointers(line), environment = pointers(env);
   if (link >= 0) check(::fcntl(link, F_SETFD, 0), "hand the link to runner-exec");

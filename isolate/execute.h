@@ -21,7 +21,8 @@ std::vector<std::string> with_home(std::vector<std::string> env, unsigned uid);
 
 /// The same through `step` (a descriptor of runner-exec), so that /proc/self/exe never means this process's own file to what the
 /// program's path, its #! line or its interpreter leads to. A failure is reported on `link`; -1: by exit status 126 or 127.
-[[noreturn]] void execute_through(int step, int link, const std::string& program, const std::vector<std::string>& argv,
+/// `profile` is AppArmor's, or empty.
+[[noreturn]] void execute_through(int step, int link, const std::string& profile, const std::string& program, const std::vector<std::string>& argv,
                                   const std::vector<std::string>& env);
 
 /// Executes PID 1 of a session from its descriptor, with `control` as descriptor 3.

@@ -30,7 +30,7 @@ std::vector<std::string> own_environment() {
 [[noreturn]] void become_hook(const Hook& hook, const std::vector<std::string>& args, const std::vector<std::string>* env, int step) noexcept {
   try {
     std::vector<std::string> variables = hook.env ? *hook.env : env ? *env : own_environment();
-    if (step >= 0) execute_through(step, -1, hook.path, args, variables);
+    if (step >= 0) execute_through(step, -1, {}, hook.path, args, variables);
     execute(hook.path, args, variables);
   } catch (const SystemError& error) {
     ::_exit(error.code() == ENOENT ? 127 : 126);

@@ -77,7 +77,7 @@ int different_namespaces(pid_t pid) {
 
     stage = Stage::Exec;
     link.send(Signal::Step);
-    execute_through(options.exec_program, link.fd(), program, process.argv, env);
+    execute_through(options.exec_program, link.fd(), process.apparmor, program, process.argv, env);
   } catch (const std::exception& error) {
     link.report(stage, error);
   }

@@ -142,6 +142,12 @@ struct IoLimit {
   bool operator==(const IoLimit&) const = default;
 };
 
+/// rdma.max of one device; empty: no limit.
+struct RdmaLimit {
+  std::optional<std::uint32_t> handles, objects;
+  bool operator==(const RdmaLimit&) const = default;
+};
+
 /// cgroup limits. -1 is "no limit" where the specification says so; an empty field is not touched.
 struct Limits {
   std::optional<std::int64_t> memory;               // bytes
@@ -153,14 +159,23 @@ struct Limits {
   std::string cpuset_cpus, cpuset_mems;
   std::optional<std::int64_t> pids;
   std::optional<std::uint64_t> io_weight;           // 10..1000
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> io_weights;  // of single devices, by number
   std::vector<IoLimit> io;
+  std::map<std::string, std::uint64_t> hugepages;   // bytes, by the size of a page as the kernel names it: "2MB"
+  std::map<std::string, RdmaLimit> rdma;            // by device
   std::vector<DeviceRule> devices;                  // in order; none: no device filter
   std::map<std::string, std::string> unified;       // cgroup v2 files by name
+  // Of cgroup v1 only: v2 has nothing in their place.
+  std::optional<std::int64_t> realtime_runtime;     // microseconds a period
+  std::optional<std::uint64_t> realtime_period;     // microseconds
+  std::optional<std::uint32_t> network_class;       // net_cls.classid
+  std::map<std::string, std::uint32_t> network_priorities;  // net_prio, by interface
   bool operator==(const Limits&) const = default;
 };
 
 struct CgroupPlan {
   std::string path;           // below the hierarchy's mount point, "/runner/s-1"; empty: no cgroup of its own
+  bool given = false;         // a manager of cgroups has made it, with a process that keeps it until the sandbox is born in it
   Limits limits;
   bool warn_missing = false;  // a limit without a controller is reported in Sandbox::missing, not an error
   bool everywhere = false;    // in each v1 hierarchy, and not only where a limit is: others look for a container's group, and change its limits later
@@ -248,6 +263,7 @@ struct Process {
   std::optional<Scheduler> scheduler;
   std::optional<IoPriority> io_priority;
   std::optional<std::uint32_t> personality;     // PER_*
+  std::string apparmor;                         // the profile that it runs under; empty: that of whoever runs it
   std::string exec_cpus_initial, exec_cpus;     // of `exec`: the CPUs until it is in the container's cgroup, and from then on; empty: all
   bool operator==(const Process&) const = default;
 };

@@ -150,6 +150,12 @@ void Restorer::ready() {
   layout_.child.wait();
 }
 
+void Restorer::hold(const CgroupHost& host) {
+  if (host.v2.empty()) fail(ENOTSUP, "hold a restored container (that needs a cgroup v2 hierarchy)");
+  write_file(fmt::format("{}{}/cgroup.procs", host.v2, v2_group_of(0)), std::to_string(child_.pid()));
+  cgroup_.freeze(true);
+}
+
 std::string flat_mount(std::size_t n) { return fmt::format("/run/flat/{}", n); }
 
 Sandbox Restorer::take_up(pid_t root, Fd terminal) {

@@ -45,6 +45,8 @@ class Restorer {
         layout_(std::move(layout)) {}
   /// Throws SetupError when it could not.
   void ready();
+  /// Freezes what CRIU has made, while it stands still. CRIU is in the same group until then, and leaves it for ours. Needs cgroup v2.
+  void hold(const CgroupHost& host);
   /// Of what CRIU has made, whose root is our child by now (rst_sibling). Waits until CRIU has gone; the restorer is empty then.
   Sandbox take_up(pid_t root, sys::Fd terminal = {});
 

@@ -4,11 +4,14 @@
 // runner itself, a container that runs on the host's ids could open it for writing later (CVE-2019-5736). So the step is made from
 // this file, on a read-only mount. Without libc, whose start costs 0.25 ms in a virtual machine for reading the CPU's features.
 //
-//   runner-exec LINK PROGRAM ARGV...    LINK: the descriptor on which a failure is reported, or -1 for an exit status like a shell's
+//   runner-exec LINK PROFILE PROGRAM ARGV...
+//     LINK     the descriptor on which a failure is reported, or -1 for an exit status like a shell's
+//     PROFILE  of AppArmor, for the program; empty: none. It is asked for here, since it comes into force with the next execve
 #include <asm/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/vfs.h>
 
 #include "isolate/link.h"
 
@@ -59,7 +62,7 @@ struct Report {
   }
 };
 
-void report(int link, int code, const char* program) {
+void report(int link, int code, const char* program, const char* profile) {
   Report report;
   report.add(static_cast<char>(isolate::Signal::Error));
   report.add_number(static_cast<int>(isolate::Stage::Exec));
@@ -67,8 +70,29 @@ void report(int link, int code, const char* program) {
   report.add_number(code);
   report.add(0);
   report.add_text(program);
+  if (*profile) report.add_text(" with AppArmor profile "), report.add_text(profile);
   report.add(0);
   call(__NR_write, link, address(report.bytes), report.size);
+}
+
+// "exec PROFILE" into the attribute: the kernel's Documentation/admin-guide/LSM. Returns 0 or minus an errno.
+long ask_for(const char* profile) {
+  long file = call(__NR_openat, AT_FDCWD, address("/proc/self/attr/apparmor/exec"), O_WRONLY | O_CLOEXEC);
+  if (file == -ENOENT) file = call(__NR_openat, AT_FDCWD, address("/proc/self/attr/exec"), O_WRONLY | O_CLOEXEC);  // before Linux 5.1
+  if (file < 0) return file;
+  // An image may have a folder of plain files in the place of /proc, and the program would run without its profile (CVE-2019-16884).
+  struct statfs info;
+  constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC
+  if (long result = call(__NR_fstatfs, file, address(&info), 0)) return result;
+  if (info.f_type != kProcMagic) return -ENOTSUP;
+  char text[4200] = "exec ";
+  long size = 5;
+  for (const char* at = profile; *at; ++at) {
+    if (size == sizeof text) return -ENAMETOOLONG;
+    text[size++] = *at;
+  }
+  long result = call(__NR_write, file, address(text), size);
+  return result < 0 ? result : 0;
 }
 
 // -1 for "-1", -2 for what is no descriptor.
@@ -88,7 +112,7 @@ extern "C" [[noreturn]] void enter(long* stack) {
   long count = stack[0];
   char** argv = reinterpret_cast<char**>(stack + 1);
   char** environment = argv + count + 1;
-  int link = count >= 4 ? parse_link(argv[1]) : -2;
+  int link = count >= 5 ? parse_link(argv[1]) : -2;
   if (link == -2) {
     constexpr char kText[] = "runner-exec: only runner starts this\n";
     call(__NR_write, 2, address(kText), sizeof kText - 1);
@@ -98,8 +122,11 @@ extern "C" [[noreturn]] void enter(long* stack) {
   call(__NR_prctl, PR_SET_DUMPABLE, 0, 0);
   // The program must not inherit the link; and that it closes is how the other side knows that the program runs.
   long result = link < 0 ? 0 : call(__NR_fcntl, link, F_SETFD, FD_CLOEXEC);
-  if (result == 0) result = call(__NR_execve, address(argv[2]), address(argv + 3), address(environment));
+  const char *profile = argv[2], *program = argv[3];
+  if (result == 0 && *profile) result = ask_for(profile);
+  bool fits = result == 0;
+  if (fits) result = call(__NR_execve, address(program), address(argv + 4), address(environment));
   int code = static_cast<int>(-result);
-  if (link >= 0) report(link, code, argv[2]);
+  if (link >= 0) report(link, code, program, fits ? "" : profile);
   leave(code == ENOENT ? 127 : 126);
 }

@@ -134,6 +134,7 @@ std::string encode(const SpawnRequest& request) {
   w.text(p.exec_cpus_initial);
   w.text(p.exec_cpus);
   for (const Filter& filter : request.filters) w.text(filter.listener), w.text(filter.listener_metadata);
+  w.text(p.apparmor);
   return w.bytes;
 }
 
@@ -186,6 +187,7 @@ SpawnRequest decode_spawn(const std::string& bytes) {
   p.exec_cpus_initial = r.text();
   p.exec_cpus = r.text();
   for (Filter& filter : request.filters) filter.listener = r.text(), filter.listener_metadata = r.text();
+  if (r.at != bytes.size()) p.apparmor = r.text();
   return request;
 }
 

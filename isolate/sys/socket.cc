@@ -20,15 +20,27 @@ namespace {
 constexpr std::size_t kLargest = 64 << 10;
 constexpr std::size_t kMostFds = 16;
 
+struct Address {
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  Fd folder;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
+};
+
 // sun_path holds 107 bytes; a state directory may be deeper, so the name is given through its folder's descriptor.
-sockaddr_un address_of(const std::string& path, Fd& folder) {
+Address address_of(const std::string& path) {
+  Address address;
+  address.name.sun_family = AF_UNIX;
+  if (path[0] == '@' && path.size() < sizeof address.name.sun_path) {  // abstract, unix(7): a zero in the place of '@'
+    std::memcpy(address.name.sun_path + 1, path.data() + 1, path.size() - 1);
+    address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+    return address;
+  }
   std::size_t slash = path.rfind('/');
-  folder = open_dir(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash));
-  std::string name = fd_path(folder.get()) + "/" + path.substr(slash == std::string::npos ? 0 : slash + 1);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (name.size() >= sizeof address.sun_path) fail(ENAMETOOLONG, "use {} as a socket", path);
-  std::memcpy(address.sun_path, name.c_str(), name.size() + 1);
+  address.folder = open_dir(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash));
+  std::string name = fd_path(address.folder.get()) + "/" + path.substr(slash == std::string::npos ? 0 : slash + 1);
+  if (name.size() >= sizeof address.name.sun_path) fail(ENAMETOOLONG, "use {} as a socket", path);
+  std::memcpy(address.name.sun_path, name.c_str(), name.size() + 1);
   return address;
 }
 
@@ -112,21 +124,21 @@ std::optional<Message> receive_message(int socket, std::span<char> head) {
   return message;
 }
 
-Fd listen_at(const std::string& path) {
-  Fd folder, socket(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
-  sockaddr_un address = address_of(path, folder);
+Fd listen_at(const std::string& path, int type) {
+  Fd socket(check(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "make a socket"));
+  Address address = address_of(path);
   mode_t old = ::umask(0177);
-  int bound = ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  int bound = ::bind(socket.get(), address.get(), address.size);
   ::umask(old);
   check(bound, "bind a socket to {}", path);
-  check(::listen(socket.get(), 1), "listen on {}", path);
+  if (type != SOCK_DGRAM) check(::listen(socket.get(), 1), "listen on {}", path);
   return socket;
 }
 
 Fd connect_to(const std::string& path, int type) {
-  Fd folder, socket(check(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "make a socket"));
-  sockaddr_un address = address_of(path, folder);
-  check(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), "connect to {}", path);
+  Fd socket(check(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "make a socket"));
+  Address address = address_of(path);
+  check(::connect(socket.get(), address.get(), address.size), "connect to {}", path);
   return socket;
 }
 

@@ -1,6 +1,8 @@
 // Messages with descriptors over a socket pair.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <optional>
 #include <span>
 #include <string>
@@ -35,9 +37,9 @@ bool readable(int socket);
 /// into the message; a message that is shorter than it is EPROTO.
 std::optional<Message> receive_message(int socket, std::span<char> head = {});
 
-/// A listening SOCK_SEQPACKET socket at `path`, mode 0600, and a connection to one. Paths longer than sun_path are
-/// reached through a descriptor of their folder.
-Fd listen_at(const std::string& path);
+/// A listening socket at `path`, mode 0600 (of datagrams: one that has this name), and a connection to one. Paths longer than sun_path
+/// are reached through a descriptor of their folder; "@name" is an abstract one.
+Fd listen_at(const std::string& path, int type = SOCK_SEQPACKET);
 Fd connect_to(const std::string& path, int type);
 
 }  // namespace isolate::sys

@@ -9,11 +9,15 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "isolate/apparmor.h"
 #include "isolate/hooks.h"
 #include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/cli/checkpoint.h"
+#include "runner/cli/ready_socket.h"
+#include "runner/cli/tighten.h"
 #include "runner/session/time.h"
 
 namespace runner::cli {
@@ -54,10 +58,14 @@ oci::Container load_container(Context& context, const std::string& id, const Cre
   load.no_pivot = flags.no_pivot;
   load.privileged = ::geteuid() == 0;
   load.cgroups_disabled = context.globals.cgroup_manager == "disabled";
+  load.systemd_cgroup = context.globals.systemd_cgroup;
   Diagnostics wrong;
   auto container = oci::load_bundle(flags.bundle.empty() ? "." : flags.bundle, flags.config, load, wrong);
   if (!container) throw std::runtime_error(wrong.text());
   for (const std::string& warning : container->warnings) report_warning(context.globals, warning);
+  if (!container->asked.policy.empty()) tighten(*container, container->asked.policy);
+  isolate::check_profile(container->plan.process.apparmor);
+  if (std::string& path = container->plan.cgroup.path; !path.empty()) path.insert(0, context.cgroups().v2_base);
   return std::move(*container);
 }
 
@@ -74,6 +82,16 @@ session::State new_state(const std::string& id, const oci::Container& container)
   state.poststart = container.plan.hooks.poststart;
   state.poststop = container.plan.hooks.poststop;
   return state;
+}
+
+std::optional<systemd::Scope> begin_scope(oci::Container& container, session::State& state) {
+  if (!container.scope) return std::nullopt;
+  const auto& [unit, slice] = *container.scope;
+  auto scope = systemd::Scope::start(helper_path("runner-systemd"), unit, slice, "runner container " + state.id, container.plan.cgroup.limits);
+  container.plan.cgroup.path = state.cgroup = scope.cgroup();
+  container.plan.cgroup.given = true;
+  state.scope = unit;
+  return scope;
 }
 
 session::Entry new_entry(Context& context, const std::string& id) {
@@ -107,6 +125,8 @@ int descriptors_to_keep(const Globals& globals, const CreateFlags& flags, isolat
   return count + flags.preserve_fds;
 }
 
+}  // namespace
+
 void check_terminal(const isolate::Plan& plan, const CreateFlags& flags, bool leaves) {
   bool wants = plan.process.terminal.has_value();
   if (wants && leaves && flags.console_socket.empty())
@@ -115,18 +135,19 @@ void check_terminal(const isolate::Plan& plan, const CreateFlags& flags, bool le
     throw std::runtime_error(wants ? "--console-socket is for a detached container" : "--console-socket: process.terminal is not true");
 }
 
-}  // namespace
-
 Created create_container(Context& context, const std::string& id, const CreateFlags& flags, bool gate) {
   check_id(id);
   oci::Container container = load_container(context, id, flags);
   check_terminal(container.plan, flags, gate || flags.detach);
+  if (!container.asked.restore.empty()) return restore_held(context, id, flags, std::move(container));
   int preserved = descriptors_to_keep(context.globals, flags, container.plan.process);
   session::State state = new_state(id, container);
 
   session::Entry entry = new_entry(context, id);
   try {
     entry.write_state(state);
+    auto scope = begin_scope(container, state);
+    offer_ready_socket(entry, container.plan, state);
     Fd listener;
     if (gate) listener = listen_at(entry.file("start.sock"));
     Fd step = isolate::open_sealed(helper_path("runner-exec"), container.plan.ids);
@@ -144,6 +165,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
       write_process(context, entry, container.plan);
     };
     isolate::Sandbox sandbox = isolate::start(container.plan, options);
+    scope.reset();  // which has the container's process now
 
     state.pid = sandbox.child().pid();
     state.started = !gate;  // `run` goes on at once, and takes the entry away if that fails
@@ -169,6 +191,7 @@ void run_poststart(const session::State& state) {
 
 void remove_container(Context& context, session::Entry& entry, const session::State& state) {
   session::remove_remains(context.directories(), context.cgroups(), state, true);
+  if (!state.scope.empty()) systemd::stop_scope(helper_path("runner-systemd"), state.scope);  // the next one may have its name
   entry.remove();
   for (const isolate::Hook& hook : state.poststop) {
     try {

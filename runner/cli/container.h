@@ -1,11 +1,13 @@
 // What the verbs of the OCI runtime have in common: the life of a container between its bundle and its removal.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "isolate/start.h"
 #include "runner/cli/context.h"
 #include "runner/oci/config.h"
+#include "runner/systemd/scope.h"
 
 namespace runner::cli {
 
@@ -32,9 +34,14 @@ Created create_container(Context& context, const std::string& id, const CreateFl
 /// The bundle's config.json. Throws with all that is wrong with it; its warnings are reported.
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags);
 session::State new_state(const std::string& id, const oci::Container& container);
+/// With --systemd-cgroup: systemd makes the container's group, which `container` and `state` then name, and keeps it while the result lives.
+std::optional<systemd::Scope> begin_scope(oci::Container& container, session::State& state);
 session::Entry new_entry(Context& context, const std::string& id);
 /// What `exec` starts from.
 void write_process(Context& context, const session::Entry& entry, const isolate::Plan& plan);
+
+/// Throws when the container wants a terminal that nobody would hold, or the reverse. `leaves`: we do not stay with it.
+void check_terminal(const isolate::Plan& plan, const CreateFlags& flags, bool leaves);
 
 /// The specification's state, for hooks, `state` and `list`.
 std::string state_json(const session::State& state, const char* status, pid_t pid);

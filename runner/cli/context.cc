@@ -23,7 +23,7 @@ void Globals::declare(Options& options) {
   options.value("--rootless", rootless, "true, false or auto; accepted as runc has it, found out by itself");
   options.value("--criu", criu, "path of criu");
   options.value("--cgroup-manager", cgroup_manager, "cgroupfs or disabled");
-  options.flag("--systemd-cgroup", systemd_cgroup, "not supported yet: an error");
+  options.flag("--systemd-cgroup", systemd_cgroup, "systemd makes the cgroup of a container: cgroupsPath is slice:prefix:name");
   options.flag("--debug", debug, "accepted as runc has it");
 }
 
@@ -37,7 +37,6 @@ std::vector<std::string> Context::parse(Options& options, bool stop_at_first) {
   std::vector<std::string> rest = options.parse(arguments, stop_at_first);
   if (globals.log_format != "text" && globals.log_format != "json")
     throw UsageError(fmt::format("--log-format: '{}' is neither text nor json", globals.log_format));
-  if (globals.systemd_cgroup) throw UsageError("--systemd-cgroup: this version manages cgroups itself; leave the flag out");
   if (!globals.cgroup_manager.empty() && globals.cgroup_manager != "cgroupfs" && globals.cgroup_manager != "disabled")
     throw UsageError(fmt::format("--cgroup-manager: '{}' is neither cgroupfs nor disabled", globals.cgroup_manager));
   return rest;

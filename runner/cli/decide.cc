@@ -12,6 +12,16 @@
 
 namespace runner::cli {
 
+// A name of the policy is looked up beside the policies only: a file of that name in the caller's folder, which may be a checked-out
+// repository, must not take the place of a filter.
+std::string find_profile(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  std::string file = name.ends_with(".json") ? name : name + ".json";
+  for (const std::string& folder : policy_folders())
+    if (std::string path = folder + "/seccomp/" + file; ::access(path.c_str(), R_OK) == 0) return path;
+  return file;
+}
+
 namespace {
 
 void look_at_host_view(plan::Host& host) {
@@ -67,16 +77,6 @@ void add_workspace(const Policy& policy, plan::Config& config) {
     if (plain_path(volume.to) == workspace.path) return;
   if (!workspace.volume.empty())
     config.volumes.insert(config.volumes.begin(), {"", workspace.path, false, "workspace.volume of policy " + policy.name, workspace.volume});
-}
-
-// A name of the policy is looked up beside the policies only: a file of that name in the caller's folder, which may be a checked-out
-// repository, must not take the place of a filter.
-std::string find_profile(const std::string& name) {
-  if (name.find('/') != std::string::npos) return name;
-  std::string file = name.ends_with(".json") ? name : name + ".json";
-  for (const std::string& folder : policy_folders())
-    if (std::string path = folder + "/seccomp/" + file; ::access(path.c_str(), R_OK) == 0) return path;
-  return file;
 }
 
 // --security-opt seccomp=FILE is the caller's own, and `default.json` is there for all.

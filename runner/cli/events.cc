@@ -38,6 +38,12 @@ json io_entries(const std::vector<isolate::IoStats>& devices, std::uint64_t isol
   return entries;
 }
 
+void add_pressure(json& to, const std::optional<isolate::Pressure>& pressure) {
+  if (!pressure) return;
+  auto share = [](const isolate::Pressure::Share& s) { return json{{"avg10", s.avg10}, {"avg60", s.avg60}, {"avg300", s.avg300}, {"total", s.total_us}}; };
+  to["psi"] = {{"some", share(pressure->some)}, {"full", share(pressure->full)}};
+}
+
 json data_of(const isolate::CgroupStats& s) {
   json throttling = json::object(), pids{{"current", s.pids_now}}, blkio = json::object();
   if (s.periods)
@@ -58,9 +64,11 @@ json data_of(const isolate::CgroupStats& s) {
                  {"kernel", memory_entry(std::nullopt, std::nullopt, std::nullopt, 0)},
                  {"kernelTCP", memory_entry(std::nullopt, std::nullopt, std::nullopt, 0)},
                  {"raw", s.memory_stat}});
-  return {{"cpu",
-           {{"usage", {{"total", s.cpu_us * 1000}, {"kernel", s.system_us * 1000}, {"user", s.user_us * 1000}}},
-            {"throttling", throttling}}},
+  json cpu{{"usage", {{"total", s.cpu_us * 1000}, {"kernel", s.system_us * 1000}, {"user", s.user_us * 1000}}}, {"throttling", throttling}};
+  add_pressure(cpu, s.cpu_pressure);
+  add_pressure(memory, s.memory_pressure);
+  add_pressure(blkio, s.io_pressure);
+  return {{"cpu", cpu},
           {"cpuset", json::object()},
           {"memory", memory},
           {"pids", pids},

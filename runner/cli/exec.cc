@@ -7,6 +7,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "isolate/apparmor.h"
 #include "isolate/environment.h"
 #include "isolate/join.h"
 #include "isolate/privileges.h"
@@ -51,7 +52,7 @@ struct ExecFlags {
     o.flag("-d,--detach", detach, "return once it runs");
     o.value("--pid-file", pid_file, "where to write its pid");
     o.value("--process-label", label, "not supported: an error");
-    o.value("--apparmor", apparmor, "not supported: an error");
+    o.value("--apparmor", apparmor, "profile of AppArmor that it runs under");
     o.flag("--no-new-privs", no_new_privileges, "set no_new_privs");
     o.values("-c,--cap", capabilities, "further capabilities");
     o.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on it inherits");
@@ -89,6 +90,7 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
     for (const std::string& warning : warnings) report_warning(context.globals, warning);
     if (flags.terminal && !process->terminal) process->terminal.emplace();
     process->personality = first.personality;
+    if (process->apparmor.empty()) process->apparmor = first.apparmor;
     if (process->exec_cpus_initial.empty()) process->exec_cpus_initial = first.exec_cpus_initial;
     if (process->exec_cpus.empty()) process->exec_cpus = first.exec_cpus;
     // The file says who runs what; what a session may do was decided by its policy when it began.
@@ -111,13 +113,16 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
   for (const std::string& group : flags.groups) process.groups.push_back(parse_id(group, "group"));
   for (const std::string& name : flags.capabilities) {
     int number = isolate::capability_number(name);
-    if (number < 0) report_warning(context.globals, fmt::format("--cap: ignoring unknown capability {}", name));
-    if (number < 0) continue;
+    if (number < 0) {
+      report_warning(context.globals, fmt::format("--cap: ignoring unknown capability {}", name));
+      continue;
+    }
     if (state.is_session) throw UsageError("--cap: a session's processes have no capabilities");
     for (std::uint64_t* set : {&process.capabilities.bounding, &process.capabilities.effective, &process.capabilities.permitted})
       *set |= std::uint64_t{1} << number;
   }
   if (flags.no_new_privileges) process.no_new_privileges = true;
+  if (!flags.apparmor.empty()) process.apparmor = flags.apparmor;
   process.terminal.reset();
   if (flags.terminal) process.terminal.emplace();
   return process;
@@ -145,8 +150,7 @@ isolate::Cgroup group_of(Context& context, const std::string& asked, const sessi
   if (asked.empty()) {
     // Processes are in the leaves of cgroup v2 only: where those inside have moved themselves to one, so does this one.
     std::string theirs = group.v2_path().empty() || context.cgroups().v2_controllers.empty() ? "" : isolate::v2_group_of(state.pid);
-    std::string ours = context.cgroups().v2_base + state.cgroup;
-    return theirs.size() > ours.size() && theirs.starts_with(ours + "/") ? group.below(theirs.substr(ours.size()), {}) : std::move(group);
+    return theirs.starts_with(state.cgroup + "/") ? group.below(theirs.substr(state.cgroup.size()), {}) : std::move(group);
   }
   std::size_t colon = asked.find(':');
   std::string path = colon == std::string::npos ? asked : asked.substr(colon + 1);
@@ -156,7 +160,11 @@ isolate::Cgroup group_of(Context& context, const std::string& asked, const sessi
   if (path.empty() || path[0] != '/') path.insert(0, "/");
   if ((path + "/").find("/../") != std::string::npos) throw UsageError(fmt::format("exec: --cgroup: {} is not a sub cgroup path", path.substr(1)));
   while (path.ends_with('/')) path.pop_back();
-  return group.below(path, controllers);
+  try {
+    return group.below(path, controllers);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(fmt::format("exec: --cgroup: {}", error.what()));
+  }
 }
 
 // One of these needs the process as a child of ours, which joins the session from outside.
@@ -249,8 +257,7 @@ int run_exec(Context& context, int& failed) {
   std::vector<std::string> argv(arguments.begin() + 1, arguments.end());
   if (!argv.empty() && argv[0] == "--") argv.erase(argv.begin());
   if (argv.empty() && flags.process.empty()) throw UsageError("exec: a command, or --process FILE, is missing");
-  for (const auto& [flag, value] : {std::pair("--process-label", &flags.label), {"--apparmor", &flags.apparmor}})
-    if (!value->empty()) throw UsageError(fmt::format("{}: this version of runner cannot do that", flag));
+  if (!flags.label.empty()) throw UsageError("--process-label: this version of runner cannot do that");
 
   session::State state = entry.read_state();
   if (state.is_session) failed = 125;
@@ -273,6 +280,7 @@ int run_exec(Context& context, int& failed) {
 
   isolate::init::SpawnRequest first = entry.read_process();
   isolate::Process process = process_of(context, flags, state, first.process, argv);
+  isolate::check_profile(process.apparmor);
   if (process.terminal && flags.detach && flags.console_socket.empty())
     throw std::runtime_error("a detached process with a terminal needs --console-socket");
 

@@ -15,15 +15,53 @@ using namespace isolate::sys;
 
 namespace {
 
-void check_terminal(const isolate::Plan& plan, const CreateFlags& flags) {
-  bool wants = plan.process.terminal.has_value();
-  if (wants && flags.detach && flags.console_socket.empty())
-    throw std::runtime_error("process.terminal is true and runner will not stay: give --console-socket, which takes the terminal");
-  if (!flags.console_socket.empty() && !(wants && flags.detach))
-    throw std::runtime_error(wants ? "--console-socket is for a detached container" : "--console-socket: process.terminal is not true");
+struct Restoring {
+  session::Entry& entry;
+  session::State& state;
+  oci::Container& container;
+  snapshot::RestoreOptions& how;
+};
+
+isolate::Sandbox restore(Context& context, const CreateFlags& flags, Restoring it) {
+  it.entry.write_state(it.state);
+  auto scope = begin_scope(it.container, it.state);
+  it.how.meanwhile = [&] { write_process(context, it.entry, it.container.plan); };
+  it.how.hook_state = [&](const char* status, pid_t pid) { return state_json(it.state, status, pid); };
+  it.how.on_restored = [&](pid_t pid) {
+    it.state.pid = pid;
+    it.state.start_time = session::start_time_of(pid);
+    it.state.started = !it.state.held;
+    it.entry.write_state(it.state);
+  };
+  isolate::Sandbox sandbox = snapshot::restore_container(context.directories(), context.cgroups(), it.container.plan, it.how);
+  if (!flags.console_socket.empty()) {
+    if (!sandbox.terminal()) throw std::runtime_error("the restored container has no terminal that --console-socket could get");
+    send_console(flags.console_socket, sandbox.terminal().get());
+  }
+  if (!flags.pidfd_socket.empty()) send_pidfd(flags.pidfd_socket, sandbox.child());
+  if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(it.state.pid), 0644);
+  return sandbox;
 }
 
 }  // namespace
+
+Created restore_held(Context& context, const std::string& id, const CreateFlags& flags, oci::Container container) {
+  session::State state = new_state(id, container);
+  state.held = true;
+  session::Entry entry = new_entry(context, id);
+  try {
+    snapshot::RestoreOptions how;
+    how.images = container.asked.restore;
+    how.work = entry.file("criu.work");
+    how.criu = criu_program(context.globals);
+    how.held = true;
+    isolate::Sandbox sandbox = restore(context, flags, {entry, state, container, how});
+    return Created{std::move(entry), std::move(state), std::move(container), std::move(sandbox)};
+  } catch (...) {
+    entry.remove();
+    throw;
+  }
+}
 
 int restore_container(Context& context) {
   CriuWords words;
@@ -42,30 +80,16 @@ int restore_container(Context& context) {
   check_id(id);
 
   oci::Container container = load_container(context, id, flags);
-  check_terminal(container.plan, flags);
+  check_terminal(container.plan, flags, flags.detach);
   session::State state = new_state(id, container);
   session::Entry entry = new_entry(context, id);
   if (!flags.detach) supervise::catch_signals();  // from here on they are for the container: relay() passes them on
   std::optional<isolate::Sandbox> sandbox;
   try {
-    entry.write_state(state);
-    snapshot::RestoreOptions restore;
-    restore.meanwhile = [&] { write_process(context, entry, container.plan); };
-    words.give(restore, context, entry.file("criu.work"));
-    restore.fresh_network = !words.empty_ns.empty();
-    restore.hook_state = [&](const char* status, pid_t pid) { return state_json(state, status, pid); };
-    restore.on_restored = [&](pid_t pid) {
-      state.pid = pid;
-      state.start_time = session::start_time_of(pid);
-      state.started = true;
-      entry.write_state(state);
-    };
-    sandbox.emplace(snapshot::restore_container(context.directories(), context.cgroups(), container.plan, restore));
-    if (!flags.console_socket.empty()) {
-      if (!sandbox->terminal()) throw std::runtime_error("the restored container has no terminal that --console-socket could get");
-      send_console(flags.console_socket, sandbox->terminal().get());
-    }
-    if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(state.pid), 0644);
+    snapshot::RestoreOptions how;
+    words.give(how, context, entry.file("criu.work"));
+    how.fresh_network = !words.empty_ns.empty();
+    sandbox.emplace(restore(context, flags, {entry, state, container, how}));
     if (flags.detach) {
       sandbox->release();
       return 0;

@@ -56,6 +56,9 @@ std::optional<std::vector<std::string>> take_command(std::vector<std::string>& a
 /// Config, policy and host to a plan; throws UsageError with all that is wrong. `upper`, `work` and `lower` are where the session's
 /// layers will be. `first_id` is of the session's range. `volumes` gets those that the plan names, made if need be; without it nothing is
 /// made.
+/// The file of a policy's seccomp profile.
+std::string find_profile(const std::string& name);
+
 plan::SessionPlan decide(const SessionFlags& flags, plan::Config config, const session::Directories& directories, std::uint32_t first_id,
                          std::string& rootfs, std::vector<session::VolumeLease>* volumes = nullptr);
 

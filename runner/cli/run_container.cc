@@ -2,12 +2,24 @@
 #include <signal.h>
 
 #include "runner/cli/container.h"
+#include "runner/cli/ready_socket.h"
 #include "runner/cli/run.h"
 #include "runner/supervise/tty.h"
 
 namespace runner::cli {
 
 using namespace isolate::sys;
+
+namespace {
+
+void thaw(Context& context, Created& created) {
+  isolate::Cgroup::open(created.state.cgroup, context.cgroups()).freeze(false);
+  created.state.held = false;
+  created.state.started = true;
+  created.entry.write_state(created.state);
+}
+
+}  // namespace
 
 int run_container(Context& context) {
   CreateFlags flags;
@@ -23,12 +35,16 @@ int run_container(Context& context) {
       supervise::copy_window_size(0, created.sandbox.terminal().get());
       supervise::leave_newlines(created.sandbox.terminal().get());
     }
-    created.sandbox.execute(state_json(created.state, "created", created.state.pid));
+    ReadySocket ready = ReadySocket::listen(created.entry, created.state);
+    if (created.state.held) thaw(context, created);
+    else created.sandbox.execute(state_json(created.state, "created", created.state.pid));
     run_poststart(created.state);
     if (flags.detach) {
+      ready.wait(created.sandbox.child().pidfd(), created.state.pid);
       created.sandbox.release();
       return 0;
     }
+    Child tells = ready.wait_aside(created.sandbox.child().pidfd());
     Exit exit = supervise::relay(created.sandbox.child(), supervise::ends_of(std::move(created.sandbox.terminal())));
     created.sandbox.cgroup().remove();
     created.state.pid = 0;

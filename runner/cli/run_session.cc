@@ -240,6 +240,7 @@ int live(Context& context, const SessionFlags& flags, const std::vector<std::str
   if (origin) config.own_workspace = origin->wakes ? find_dir(workspace).has_value() : !origin->other_workspace && snapshot::has_own_workspace(*origin->snapshot);
   std::vector<session::VolumeLease> volumes;
   plan::SessionPlan plan = decide(flags, config, context.directories(), range ? range->first() : 0, rootfs, &volumes);
+  plan.sandbox.cgroup.path.insert(0, context.cgroups().v2_base);
   std::string bad_layer;
   if (origin) try {
       snapshot::put_layers(plan.sandbox, *origin->snapshot, origin->wakes != nullptr);

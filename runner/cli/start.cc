@@ -4,6 +4,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/socket.h"
 #include "runner/cli/container.h"
+#include "runner/cli/ready_socket.h"
 
 namespace runner::cli {
 
@@ -17,12 +18,19 @@ int start_main(Context& context) {
   if (status == session::Status::Stopped) throw std::runtime_error("cannot start a container that has stopped");
   if (status != session::Status::Created) throw std::runtime_error("cannot start an already running container");
 
-  isolate::Link link(connect_to(entry.file("start.sock"), SOCK_SEQPACKET));
-  isolate::open_gate(std::move(link), state_json(state, "created", state.pid));
+  ReadySocket ready = ReadySocket::listen(entry, state);
+  if (state.held) {
+    isolate::Cgroup::open(state.cgroup, context.cgroups()).freeze(false);
+  } else {
+    isolate::Link link(connect_to(entry.file("start.sock"), SOCK_SEQPACKET));
+    isolate::open_gate(std::move(link), state_json(state, "created", state.pid));
+    ::unlink(entry.file("start.sock").c_str());
+  }
+  state.held = false;
   state.started = true;
   entry.write_state(state);
-  ::unlink(entry.file("start.sock").c_str());
   run_poststart(state);
+  if (Fd process = session::open_process(state)) ready.wait(process.get(), state.pid);
   return 0;
 }
 

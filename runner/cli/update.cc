@@ -33,8 +33,8 @@ struct Flags {
     o.value("--cpu-burst", burst, "microseconds that it may save up");
     o.value("--cpu-share", shares, "weight against others, 2 to 262144");
     o.value("--cpu-idle", idle, "1: only while nobody else wants the CPU (cgroup v2)");
-    o.value("--cpu-rt-period", rt_period, "not supported: an error");
-    o.value("--cpu-rt-runtime", runtime, "not supported: an error");
+    o.value("--cpu-rt-period", rt_period, "microseconds over which the realtime share counts (cgroup v1)");
+    o.value("--cpu-rt-runtime", runtime, "microseconds of realtime scheduling in such a period (cgroup v1)");
     o.value("--cpuset-cpus", cpus, "the CPUs that it may use, such as 0-2,5");
     o.value("--cpuset-mems", mems, "the memory nodes that it may use");
     o.value("--memory", memory, "bytes, or 64M; -1: no limit");
@@ -55,13 +55,16 @@ struct Flags {
       if (*value < 0) throw UsageError(fmt::format("update: {} '{}' is not a number", flag, text));
       return static_cast<std::uint64_t>(*value);
     };
-    for (const auto& [flag, value] : {std::pair("--cpu-rt-period", &rt_period), {"--cpu-rt-runtime", &runtime}, {"--l3-cache-schema", &l3}, {"--mem-bw-schema", &bandwidth}})
+    for (const auto& [flag, value] : {std::pair("--l3-cache-schema", &l3), {"--mem-bw-schema", &bandwidth}})
       if (!value->empty() && *value != "0") throw UsageError(fmt::format("update: {} is not supported by this version", flag));
     to.io_weight = whole("--blkio-weight", blkio);
     to.cpu_period = whole("--cpu-period", period);
     to.cpu_quota = read_number("--cpu-quota", quota, false);
     if (to.cpu_quota == 0) to.cpu_quota.reset();
     to.cpu_shares = whole("--cpu-share", shares);
+    to.realtime_period = whole("--cpu-rt-period", rt_period);
+    to.realtime_runtime = read_number("--cpu-rt-runtime", runtime, false);
+    if (to.realtime_runtime == 0) to.realtime_runtime.reset();
     if (!burst.empty()) to.unified["cpu.max.burst"] = burst;
     if (!idle.empty()) to.unified["cpu.idle"] = idle;
     to.cpuset_cpus = cpus;
@@ -102,7 +105,9 @@ int update_main(Context& context) {
   isolate::Limits limits = flags.resources.empty() ? flags.limits() : read_resources(context, flags.resources);
   limits.devices.clear();  // engines send them with all the rest; what a container may open stays as it was made
   if (session::status_of(state, context.cgroups()) == session::Status::Stopped) throw std::runtime_error("container not running");
-  isolate::Cgroup::open(state.cgroup, context.cgroups()).change(limits, context.cgroups());
+  isolate::Cgroup cgroup = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  cgroup.change(limits, context.cgroups());
+  if (!state.scope.empty()) systemd::change_scope(helper_path("runner-systemd"), state.scope, limits);  // or its next reload would undo them
   return 0;
 }
 

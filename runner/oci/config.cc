@@ -45,9 +45,12 @@ void read_version(json::Value config, Container& to) {
 void read_annotations(json::Value config, Container& to) {
   json::Value annotations = config["annotations"].object();
   annotations.read(to.annotations);
-  for (json::Value each : annotations.values())
-    if (each.key().rfind(kAnnotationPrefix, 0) == 0)
-      each.wrong("is an annotation of runner that this version does not know");
+  const std::string prefix = kAnnotationPrefix;
+  for (json::Value each : annotations.values()) {
+    if (each.key() == prefix + "policy") to.asked.policy = to.annotations[std::string(each.key())];
+    else if (each.key() == prefix + "restore") to.asked.restore = absolute_path(each, to.annotations[std::string(each.key())]);
+    else if (each.key().rfind(prefix, 0) == 0) each.wrong("is an annotation of runner that this version does not know");
+  }
 }
 
 json::Value needed_object(json::Value field) {

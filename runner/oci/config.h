@@ -29,8 +29,24 @@ struct LoadOptions {
   bool look_at_files = true;      // false: nothing on disk is looked at
 };
 
+/// Of --systemd-cgroup: the unit that systemd is asked for.
+struct Scope {
+  std::string unit;   // "libpod-1.scope"
+  std::string slice;  // "machine.slice"; empty: systemd's own choice
+  bool operator==(const Scope&) const = default;
+};
+
+/// What annotations of ours ask for: kAnnotationPrefix + the name of the field.
+struct Asked {
+  std::string policy;   // a name, or a path: what it says of rights and limits holds for the container too
+  std::string restore;  // a folder that `checkpoint` has written: the container goes on from there
+  bool operator==(const Asked&) const = default;
+};
+
 struct Container {
   isolate::Plan plan;
+  Asked asked;
+  std::optional<Scope> scope;  // then plan.cgroup.path is not known before systemd has made it
   std::string oci_version;
   std::map<std::string, std::string> annotations;
   std::string bundle, rootfs;         // absolute

@@ -191,7 +191,7 @@ void read_process(json::Value process, isolate::Process& to, const isolate::Capa
   process["noNewPrivileges"].read(to.no_new_privileges);
   read_rlimits(process["rlimits"], to.rlimits);
   process["oomScoreAdj"].read(to.oom_score_adj, -1000, 1000);
-  refuse(process["apparmorProfile"], "cannot be applied: this version does not support AppArmor");
+  if (process["apparmorProfile"].read(to.apparmor) && to.apparmor == "unconfined") to.apparmor.clear();
   refuse(process["selinuxLabel"], "cannot be applied: this version does not support SELinux");
   read_scheduler(process["scheduler"].object(), to.scheduler);
   read_io_priority(process["ioPriority"].object(), to.io_priority);

@@ -58,12 +58,8 @@ void read_cpu(json::Value cpu, Limits& to) {
   std::int64_t idle = 0;
   if (cpu["burst"].read(burst) && burst) to.unified.emplace("cpu.max.burst", std::to_string(burst));
   if (cpu["idle"].read(idle, std::int64_t{0}, std::int64_t{1}) && idle) to.unified.emplace("cpu.idle", "1");
-  std::int64_t runtime = 0;
-  std::uint64_t period = 0;
-  cpu["realtimeRuntime"].read(runtime);
-  cpu["realtimePeriod"].read(period);
-  if (runtime) cpu["realtimeRuntime"].wrong("is not supported by this version");
-  if (period) cpu["realtimePeriod"].wrong("is not supported by this version");
+  if (cpu["realtimeRuntime"].read(to.realtime_runtime) && *to.realtime_runtime == 0) to.realtime_runtime.reset();
+  if (cpu["realtimePeriod"].read(to.realtime_period) && *to.realtime_period == 0) to.realtime_period.reset();
 }
 
 using IoLimits = std::map<std::pair<std::uint32_t, std::uint32_t>, IoLimit>;
@@ -81,21 +77,75 @@ void read_throttle(json::Value list, std::optional<std::uint64_t> IoLimit::* rat
   }
 }
 
+// 0 is how Go programs write one that nobody asked for.
+bool read_weight(json::Value field, std::uint64_t& to) {
+  if (!field.read(to) || to == 0) return false;
+  if (to < 10 || to > 1000) field.wrong("must be a number from 10 to 1000, not {}", to);
+  return true;
+}
+
+void ignore_leaf_weight(json::Value of, Warnings& warnings) {
+  std::uint64_t leaf = 0;
+  if (of["leafWeight"].read(leaf) && leaf) warn(warnings, "{}: ignored: cgroup v2 does not have it", of["leafWeight"].name());
+}
+
 void read_block_io(json::Value block, Limits& to, Warnings& warnings) {
-  std::uint64_t weight = 0, leaf = 0;
-  if (block["weight"].read(weight) && weight) {
-    if (weight < 10 || weight > 1000) block["weight"].wrong("must be a number from 10 to 1000, not {}", weight);
-    to.io_weight = weight;
+  if (std::uint64_t weight = 0; read_weight(block["weight"], weight)) to.io_weight = weight;
+  ignore_leaf_weight(block, warnings);
+  for (json::Value each : block["weightDevice"].array().values()) {
+    json::Value entry = each.object();
+    std::uint32_t major = 0, minor = 0;
+    if (!entry || !(entry["major"].require(major) & entry["minor"].require(minor))) continue;
+    if (std::uint64_t weight = 0; read_weight(entry["weight"], weight)) to.io_weights[{major, minor}] = weight;
+    ignore_leaf_weight(entry, warnings);
   }
-  if (block["leafWeight"].read(leaf) && leaf)
-    warn(warnings, "{}: ignored: cgroup v2 does not have it", block["leafWeight"].name());
-  refuse(block["weightDevice"]);
   IoLimits limits;
   read_throttle(block["throttleReadBpsDevice"], &IoLimit::read_bytes, limits);
   read_throttle(block["throttleWriteBpsDevice"], &IoLimit::write_bytes, limits);
   read_throttle(block["throttleReadIOPSDevice"], &IoLimit::read_ops, limits);
   read_throttle(block["throttleWriteIOPSDevice"], &IoLimit::write_ops, limits);
   for (const auto& [device, limit] : limits) to.io.push_back(limit);
+}
+
+void read_hugepages(json::Value list, Limits& to) {
+  for (json::Value each : list.array().values()) {
+    json::Value entry = each.object();
+    std::string size;
+    std::uint64_t limit = 0;
+    if (!entry || !(entry["pageSize"].require(size) & entry["limit"].require(limit))) continue;
+    // It becomes a part of a file's name: hugetlb.2MB.max.
+    std::size_t unit = size.find_first_not_of("0123456789");
+    if (unit == 0 || unit == std::string::npos || (size.substr(unit) != "KB" && size.substr(unit) != "MB" && size.substr(unit) != "GB"))
+      entry["pageSize"].wrong("must be a size such as 2MB, not {}", in_quotes(size));
+    else
+      to.hugepages[size] = limit;
+  }
+}
+
+void read_rdma(json::Value devices, Limits& to) {
+  for (json::Value each : devices.values()) {
+    std::string name(each.key());
+    json::Value entry = each.object();
+    if (name.empty() || name.find_first_of(" \n") != std::string::npos) {
+      each.wrong("is not the name of a device");
+      continue;
+    }
+    isolate::RdmaLimit& limit = to.rdma[name];
+    entry["hcaHandles"].read(limit.handles);
+    entry["hcaObjects"].read(limit.objects);
+  }
+}
+
+void read_network(json::Value network, Limits& to) {
+  if (network["classID"].read(to.network_class) && *to.network_class == 0) to.network_class.reset();
+  for (json::Value each : network["priorities"].array().values()) {
+    json::Value entry = each.object();
+    std::string name;
+    std::uint32_t priority = 0;
+    if (!entry || !(entry["name"].require(name) & entry["priority"].require(priority))) continue;
+    if (name.empty() || name.find_first_of(" /\n") != std::string::npos) entry["name"].wrong("must be the name of an interface, not {}", in_quotes(name));
+    else to.network_priorities[name] = priority;
+  }
 }
 
 void read_unified(json::Value field, Limits& to) {
@@ -120,12 +170,9 @@ void read_limits(json::Value resources, Limits& to, Warnings& warnings) {
       to.pids = std::max<std::int64_t>(*to.pids, -1);
   }
   read_block_io(resources["blockIO"].object(), to, warnings);
-  refuse(resources["hugepageLimits"]);
-  refuse(resources["rdma"]);
-  json::Value network = resources["network"].object();
-  std::uint32_t class_id = 0;
-  if (network["classID"].read(class_id) && class_id) network["classID"].wrong("is not supported by this version");
-  refuse(network["priorities"]);
+  read_hugepages(resources["hugepageLimits"], to);
+  read_rdma(resources["rdma"].object(), to);
+  read_network(resources["network"].object(), to);
   read_unified(resources["unified"], to);
   read_device_rules(resources, to.devices);
 }
@@ -141,17 +188,33 @@ void check_swap(json::Value memory, const Limits& limits) {
 std::string read_path(json::Value field, const LoadOptions& options) {
   std::string path;
   field.read(path);
-  if (options.systemd_cgroup) {
-    field.wrong(
-        "cannot be applied: this version has no systemd cgroups (leave out --systemd-cgroup, or use the cgroupfs "
-        "manager)");
-    return {};
-  }
   if (path.empty()) return "/" + options.id;
   if (path[0] != '/') path.insert(0, "/runner/");
   path = absolute_path(field, path);
   if (path == "/") field.wrong("must not be the root of the hierarchy");
   return path;
+}
+
+// "slice:prefix:name", as runc reads it: the scope prefix-name.scope in that slice.
+void read_scope(json::Value field, Container& to, const LoadOptions& options) {
+  std::string path;
+  field.read(path);
+  Scope& scope = to.scope.emplace();
+  if (path.empty()) {
+    scope.unit = "runner-" + options.id + ".scope";
+    return;
+  }
+  std::size_t first = path.find(':'), second = first == std::string::npos ? first : path.find(':', first + 1);
+  if (second == std::string::npos || path.find(':', second + 1) != std::string::npos)
+    return field.wrong("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {} instead", in_quotes(path));
+  std::string prefix = path.substr(first + 1, second - first - 1), name = path.substr(second + 1);
+  scope.slice = path.substr(0, first);
+  scope.unit = (prefix.empty() ? "" : prefix + "-") + name + ".scope";
+  auto is_name = [](const std::string& text) {  // unit_name_is_valid of systemd, without templates
+    return text.size() < 256 && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\") == std::string::npos;
+  };
+  if (name.empty() || !is_name(scope.unit)) field.wrong("{} is not the name of a systemd unit", in_quotes(scope.unit));
+  if (!scope.slice.empty() && (!is_name(scope.slice) || !scope.slice.ends_with(".slice"))) field.wrong("{} is not the name of a systemd slice", in_quotes(scope.slice));
 }
 
 bool limits_something(Limits limits) {
@@ -174,7 +237,8 @@ void read_cgroup(json::Value linux, Container& to, const LoadOptions& options) {
     return;
   }
   if (!cgroup.limits.devices.empty()) add_default_device_rules(to.plan, cgroup.limits.devices);
-  cgroup.path = read_path(linux["cgroupsPath"], options);
+  if (options.systemd_cgroup) read_scope(linux["cgroupsPath"], to, options);
+  else cgroup.path = read_path(linux["cgroupsPath"], options);
   cgroup.everywhere = true;
 }
 

@@ -40,7 +40,7 @@ std::string features_json() {
   Json linux = {
       {"namespaces", namespace_names()},
       {"capabilities", capability_names()},
-      {"cgroup", {{"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}}},
+      {"cgroup", {{"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", true}, {"rdma", true}}},
       {"seccomp",
        {{"enabled", true},
         {"actions", seccomp_actions()},
@@ -48,7 +48,7 @@ std::string features_json() {
         {"archs", seccomp_architectures()},
         {"knownFlags", seccomp_flags()},
         {"supportedFlags", seccomp_flags()}}},
-      {"apparmor", {{"enabled", false}}},
+      {"apparmor", {{"enabled", true}}},
       {"selinux", {{"enabled", false}}},
       {"intelRdt", {{"enabled", false}}},
       {"mountExtensions", {{"idmap", {{"enabled", true}}}}},

@@ -259,17 +259,6 @@ void add_volumes(const Config& config, const Policy& policy, const Host& host, c
 
 // ---- process -----------------------------------------------------------------------------------------------------
 
-int rlimit_number(const std::string& name) {
-  constexpr std::pair<const char*, int> kNames[] = {
-      {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},   {"data", RLIMIT_DATA},
-      {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},       {"memlock", RLIMIT_MEMLOCK}, {"msgqueue", RLIMIT_MSGQUEUE},
-      {"nice", RLIMIT_NICE},       {"nofile", RLIMIT_NOFILE},     {"nproc", RLIMIT_NPROC}, {"rss", RLIMIT_RSS},
-      {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},     {"sigpending", RLIMIT_SIGPENDING}, {"stack", RLIMIT_STACK}};
-  for (auto [known, number] : kNames)
-    if (name == known) return number;
-  isolate::sys::fail(EINVAL, "set resource limit {}", name);  // the policy's parser knows the same names
-}
-
 Process make_process(const Config& config, const Policy& policy, const User& user, const std::string& hostname) {
   Process process;
   process.argv = config.argv;
@@ -292,6 +281,17 @@ IdMap map_ids(const Host& host, const User& user) {
 }
 
 }  // namespace
+
+int rlimit_number(const std::string& name) {
+  constexpr std::pair<const char*, int> kNames[] = {
+      {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},   {"data", RLIMIT_DATA},
+      {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},       {"memlock", RLIMIT_MEMLOCK}, {"msgqueue", RLIMIT_MSGQUEUE},
+      {"nice", RLIMIT_NICE},       {"nofile", RLIMIT_NOFILE},     {"nproc", RLIMIT_NPROC}, {"rss", RLIMIT_RSS},
+      {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},     {"sigpending", RLIMIT_SIGPENDING}, {"stack", RLIMIT_STACK}};
+  for (auto [known, number] : kNames)
+    if (name == known) return number;
+  isolate::sys::fail(EINVAL, "set resource limit {}", name);  // the policy's parser knows the same names
+}
 
 std::uint64_t granted_capabilities(const Config& config, const Policy& policy, Diagnostics& wrong) {
   auto bits_of = [&](const std::vector<std::string>& names, const char* flag) {

@@ -43,6 +43,9 @@ using SeccompProfiles = std::vector<isolate::SeccompRules>;
 std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy, const SeccompProfiles& profiles, const Host& host,
                                      Diagnostics& wrong);
 
+/// RLIMIT_*, by its name in a policy: "nofile".
+int rlimit_number(const std::string& name);
+
 /// The capabilities a session of this policy and these flags may have; needed to read docker's conditional profiles.
 std::uint64_t granted_capabilities(const Config& config, const Policy& policy, Diagnostics& wrong);
 

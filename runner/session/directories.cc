@@ -23,10 +23,6 @@ std::string from_environment(const char* name, const std::string& otherwise) {
   return value && *value == '/' ? value : otherwise;
 }
 
-}  // namespace
-
-namespace {
-
 // Root inside the user namespace of an engine that an ordinary user runs: /run is not its own. As runc tells it: by the environment, and the id map.
 bool is_root_of_a_user() {
   const char *runtime = ::getenv("XDG_RUNTIME_DIR"), *user = ::getenv("USER");
@@ -36,9 +32,11 @@ bool is_root_of_a_user() {
 
 }  // namespace
 
+bool is_user() { return ::geteuid() != 0 || is_root_of_a_user(); }
+
 Directories find_directories(const std::string& run_root) {
   Directories found;
-  if (::geteuid() == 0 && !is_root_of_a_user()) {
+  if (!is_user()) {
     found = {"/run/runner", "/var/lib/runner", {}};
   } else {
     std::string home = from_environment("HOME", fmt::format("/tmp/runner-{}", ::geteuid()));

@@ -20,6 +20,9 @@ struct Directories {
   std::string session_data(const std::string& id) const { return data + "/sessions/" + id; }
 };
 
+/// Whether the caller is an ordinary user, be it as root of a user namespace of their own.
+bool is_user();
+
 /// For this user; `run_root` (--root) takes the place of `run`, and of the parent of `data` when it is given.
 Directories find_directories(const std::string& run_root);
 

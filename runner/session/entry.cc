@@ -84,7 +84,7 @@ void bury(const Directories& directories, const isolate::CgroupHost& cgroups, En
     State unborn;
     unborn.id = entry.id();
     unborn.is_session = true;
-    unborn.cgroup = "/runner/" + entry.id();
+    unborn.cgroup = cgroups.v2_base + "/runner/" + entry.id();
     remove_remains(directories, cgroups, unborn, true);
     return entry.remove();
   }
@@ -177,6 +177,9 @@ std::optional<State> Entry::find_state() const {
   s.pid = j.value("pid", 0);
   s.start_time = j.value("startTime", std::uint64_t{0});
   s.cgroup = j.value("cgroup", "");
+  s.scope = j.value("scope", "");
+  s.notify = j.value("notify", "");
+  s.held = j.value("held", false);
   s.ended = j.value("ended", false);
   s.remove = j.value("remove", false);
   s.started = j.value("started", false);
@@ -208,6 +211,9 @@ void Entry::write_state(const State& s) const {
          {"ended", s.ended},       {"remove", s.remove},   {"started", s.started},    {"result", s.result},
          {"exitCode", s.exit_code},
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
+  if (!s.scope.empty()) j["scope"] = s.scope;
+  if (!s.notify.empty()) j["notify"] = s.notify;
+  if (s.held) j["held"] = true;
   if (s.is_session)
     j.update({{"policy", s.policy}, {"user", s.user}, {"cwd", s.cwd}, {"command", s.command}, {"env", s.env_names},
               {"limits", s.limits}, {"finished", s.finished}, {"sleepMs", s.sleep_ms}, {"asleepSince", s.asleep_since}, {"volumes", s.volumes}, {"keptBy", s.kept_by}, {"suspended", s.suspended}, {"standby", s.standby},
@@ -285,6 +291,7 @@ Fd open_process(const State& state) {
 Status status_of(const State& state, const isolate::CgroupHost& cgroups) {
   if (state.pid == 0) return state.ended ? Status::Stopped : state.started ? Status::Stopped : Status::Creating;
   if (!open_process(state)) return Status::Stopped;
+  if (state.held) return Status::Created;
   if (!state.cgroup.empty() && isolate::Cgroup::open(state.cgroup, cgroups).frozen()) return Status::Paused;
   return state.started ? Status::Running : Status::Created;
 }

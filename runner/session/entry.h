@@ -28,9 +28,12 @@ struct State {
   pid_t pid = 0;                 // PID 1, as the host sees it; 0 before and after
   std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat: tells this process from a later one of the same number
   std::string cgroup;            // CgroupPlan::path
+  std::string scope;             // the unit of systemd that it is in; empty: none
   bool ended = false;            // its supervisor has finished with it
   bool remove = false;           // --rm
   bool started = false;          // `start` was called; always so for `run`
+  bool held = false;             // restored, and frozen until `start`
+  std::string notify;            // sd_notify(3): who is told that it is ready; empty: nobody
   std::vector<isolate::Hook> poststart, poststop;  // what is left to run of a container's hooks
   std::string result;            // of an ended session
   int exit_code = -1;

@@ -44,6 +44,7 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
 
 struct RestoreOptions : ImageOptions {
   bool fresh_network = false;      // also when the plan joins one
+  bool held = false;               // its processes are frozen, and go on once their cgroup is thawed
   std::function<std::string(const char* status, pid_t pid)> hook_state;  // the state JSON for hooks
   std::function<void()> meanwhile = [] {};  // while the mounts are laid out: what the caller does then costs no time
   std::function<void(pid_t pid)> on_restored;  // it is whole, and stands still: an exception ends it

@@ -160,6 +160,8 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
       isolate::run_hooks(plan.hooks.create_runtime, "createRuntime", state);
     }
     if (when == "post-restore") options.on_restored(root);
+    // Not before: CRIU has them run its own code until then.
+    if (when == "pre-resume" && options.held) restorer.hold(cgroups);
   });
   isolate::Sandbox sandbox = restorer.take_up(pid, std::move(terminal));
   keep_learnt(directories, run.get());

@@ -27,6 +27,35 @@ std::string mounts_in(const Box& box) {
 }  // namespace
 
 TEST_SUITE("container checkpoint") {
+  TEST_CASE("an annotation lets `create` restore, and `start` let it go on") {
+    SKIP_UNLESS(is_root(), "root");
+    Counter one(Args{"sh", "-c", "echo ready=1; n=0; while :; do n=$((n+1)); echo $n >/dev/shm/count; sleep 0.01; done"});
+    REQUIRE(eventually([&] { return runner({"exec", one.box.id, "cat", "/dev/shm/count"}).out.size() > 2; }));
+    REQUIRE(one.put_away());
+    one.bundle.config["annotations"]["dev.runner.restore"] = one.images;
+    one.bundle.save();
+    Ran ran = create(one.bundle, one.box);
+    CHECK(ran.err == "");
+    REQUIRE(ran.code == 0);
+    CHECK(one.box.status() == "created");
+    std::string count = "/proc/" + std::to_string(one.box.state()["pid"].get<int>()) + "/root/dev/shm/count";
+    std::string held = read(count);
+    CHECK(held != "");
+    ::usleep(100'000);
+    CHECK(read(count) == held);  // nothing runs yet
+    REQUIRE(start(one.box).code == 0);
+    CHECK(one.box.status() == "running");
+    CHECK(eventually([&] { return std::atoi(read(count).c_str()) > std::atoi(held.c_str()); }));
+    CHECK(runner({"delete", "-f", one.box.id}).code == 0);
+    CHECK(remains_of(one.box.id) == "");
+    one.bundle.config["annotations"]["dev.runner.restore"] = one.bundle / "nothing";
+    one.bundle.save();
+    Ran missing = create(one.bundle, one.box);
+    CHECK(missing.code == 1);
+    CHECK(missing.err.find("there is no such folder") != std::string::npos);
+    CHECK(remains_of(one.box.id) == "");
+  }
+
   TEST_CASE("a program goes on in the middle of its loop, with other pipes, behind the same walls") {
     SKIP_UNLESS(is_root(), "root");
     Counter one;

@@ -84,6 +84,12 @@ TEST_CASE("what the specification does not know is ignored; what is ours and unk
   config["windows"]["layerFolders"] = Json::array();
   config["annotations"] = {{"org.example.key", "value"}};
   CHECK(good(config).annotations.at("org.example.key") == "value");
+  config["annotations"]["dev.runner.policy"] = "strict";
+  config["annotations"]["dev.runner.restore"] = "/images//a";
+  CHECK(good(config).asked == Asked{"strict", "/images/a"});
+  config["annotations"]["dev.runner.restore"] = "a";
+  CHECK(mistakes(config) == "config.json: annotations['dev.runner.restore']: must be an absolute path, not 'a'");
+  config["annotations"].erase("dev.runner.restore");
   config["annotations"]["dev.runner.future"] = "x";
   CHECK(mistakes(config) ==
         "config.json: annotations['dev.runner.future']: is an annotation of runner that this version does not know");
@@ -214,7 +220,6 @@ TEST_CASE("what is not built yet is refused by name, and its empty form is not")
   config["linux"]["mountLabel"] = "";
   config["linux"]["personality"] = {{"domain", "LINUX"}};
   good(config);
-  config["process"]["apparmorProfile"] = "docker-default";
   config["process"]["selinuxLabel"] = "system_u:system_r:container_t:s0";
   config["linux"]["intelRdt"] = {{"closID", "x"}};
   config["linux"]["mountLabel"] = "label";
@@ -222,7 +227,7 @@ TEST_CASE("what is not built yet is refused by name, and its empty form is not")
   config["linux"]["memoryPolicy"] = {{"mode", "MPOL_BIND"}};
   std::string text = mistakes(config);
   for (const char* name :
-       {"process.apparmorProfile: cannot be applied", "process.selinuxLabel: cannot be applied",
+       {"process.selinuxLabel: cannot be applied",
         "linux.intelRdt: is not", "linux.mountLabel: cannot", "linux.netDevices: is not", "linux.memoryPolicy: is not"})
     CHECK_MESSAGE(text.find(name) != std::string::npos, name);
 }
@@ -390,6 +395,6 @@ TEST_CASE("features lists what the parsers accept, and nothing more") {
   }
   CHECK(features["linux"]["capabilities"].size() == static_cast<std::size_t>(isolate::last_capability()) + 1);
   CHECK(features["linux"]["capabilities"][kSysAdmin] == "CAP_SYS_ADMIN");
-  CHECK(features["linux"]["cgroup"]["systemd"] == false);
+  CHECK(features["linux"]["cgroup"]["systemd"] == true);
   CHECK(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true");
 }

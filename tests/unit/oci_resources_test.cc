@@ -1,5 +1,6 @@
 // cgroupsPath and the limits of config.json, and of `update --resources`.
 #include "runner/oci/resources.h"
+#include "runner/systemd/scope.h"
 #include "tests/unit/oci_support.h"
 
 using namespace runner;
@@ -39,13 +40,39 @@ TEST_CASE("the cgroup's path is the id, or what the config says, below the hiera
   CHECK(mistakes(config) == "config.json: linux.cgroupsPath: must not be the root of the hierarchy");
 }
 
-TEST_CASE("systemd cgroups are not there yet, and say so") {
+TEST_CASE("under --systemd-cgroup cgroupsPath names a scope") {
   LoadOptions options = plain_options();
   options.systemd_cgroup = true;
   Json config = plain_config();
+  auto scope = [&](const char* path) {
+    config["linux"]["cgroupsPath"] = path;
+    auto read = good(config, options);
+    CHECK(read.plan.cgroup.path.empty());  // systemd says it
+    return read.scope.value().slice + " " + read.scope.value().unit;
+  };
+  CHECK(scope("system.slice:docker:1234") == "system.slice docker-1234.scope");
+  CHECK(scope("machine.slice::1234") == "machine.slice 1234.scope");
+  CHECK(scope(":cri-containerd:1234") == " cri-containerd-1234.scope");
+  CHECK(scope("") == " runner-c1.scope");
+  auto wrong = [&](const char* path) {
+    config["linux"]["cgroupsPath"] = path;
+    return mistakes(config, options);
+  };
+  CHECK(wrong("/a/b") == "config.json: linux.cgroupsPath: expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got '/a/b' instead");
+  CHECK(wrong("system:docker:1") == "config.json: linux.cgroupsPath: 'system' is not the name of a systemd slice");
+  CHECK(wrong("system.slice:docker:a/b") == "config.json: linux.cgroupsPath: 'docker-a/b.scope' is not the name of a systemd unit");
+  options.systemd_cgroup = false;
   config["linux"]["cgroupsPath"] = "system.slice:docker:1234";
-  CHECK(mistakes(config, options)
-            .rfind("config.json: linux.cgroupsPath: cannot be applied: this version has no systemd cgroups", 0) == 0);
+  CHECK(!good(config, options).scope);
+}
+
+TEST_CASE("a scope has the limits that systemd would write anew") {
+  isolate::Limits limits;
+  limits.memory = 1 << 20, limits.memory_and_swap = 3 << 20, limits.pids = -1, limits.cpu_quota = 2'500, limits.cpu_period = 100'000, limits.cpu_shares = 1024;
+  limits.cpuset_cpus = "0-2,9", limits.unified = {{"memory.high", "max"}, {"memory.oom.group", "1"}};
+  CHECK(systemd::properties_of(limits) == std::vector<std::string>{"MemoryMax=t:1048576", "MemorySwapMax=t:2097152", "CPUWeight=t:39", "CPUQuotaPerSecUSec=t:30000",
+        "CPUQuotaPeriodUSec=t:100000", "TasksMax=t:18446744073709551615", "AllowedCPUs=ay:0702", "MemoryHigh=t:18446744073709551615"});
+  CHECK(systemd::properties_of({}).empty());
 }
 
 TEST_CASE("without cgroups there is no path, and a limit is an error") {
@@ -117,20 +144,25 @@ TEST_CASE("what cgroup v2 does not have is passed over with a warning") {
       good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": false}})")).warnings.empty());
 }
 
-TEST_CASE("limits that are not built yet are refused by name, and their empty forms are not") {
+TEST_CASE("limits that only some hosts have, and their empty forms") {
   CHECK(limits_of(R"({"hugepageLimits": [], "network": {}, "rdma": {}, "blockIO": {"weightDevice": []}})") == Limits{});
-  CHECK(mistakes(
-            with_resources(R"({"cpu": {"realtimeRuntime": 950000, "realtimePeriod": 1000000}, "blockIO": {"weight": 5,
-    "weightDevice": [{"major": 8, "minor": 0, "weight": 500}]}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
-    "rdma": {"mlx5_1": {"hcaHandles": 3}}, "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]}})")) ==
-        "config.json: linux.resources.cpu.realtimeRuntime: is not supported by this version\n"
-        "config.json: linux.resources.cpu.realtimePeriod: is not supported by this version\n"
+  Limits wanted;
+  wanted.realtime_runtime = 950000, wanted.realtime_period = 1000000;
+  wanted.io_weights = {{{8, 0}, 500}};
+  wanted.hugepages = {{"2MB", 0}};
+  wanted.rdma = {{"mlx5_1", {3, {}}}};
+  wanted.network_class = 1048577;
+  wanted.network_priorities = {{"eth0", 500}};
+  CHECK(limits_of(R"({"cpu": {"realtimeRuntime": 950000, "realtimePeriod": 1000000},
+    "blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 500}, {"major": 8, "minor": 16, "weight": 0}]}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+    "rdma": {"mlx5_1": {"hcaHandles": 3}}, "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]}})") == wanted);
+  CHECK(mistakes(with_resources(R"({"blockIO": {"weight": 5, "weightDevice": [{"major": 8, "weight": 500}]}, "hugepageLimits": [{"pageSize": "../2MB", "limit": 0}],
+    "rdma": {"a b": {}}, "network": {"priorities": [{"name": "../x", "priority": 500}]}})")) ==
         "config.json: linux.resources.blockIO.weight: must be a number from 10 to 1000, not 5\n"
-        "config.json: linux.resources.blockIO.weightDevice: is not supported by this version\n"
-        "config.json: linux.resources.hugepageLimits: is not supported by this version\n"
-        "config.json: linux.resources.rdma: is not supported by this version\n"
-        "config.json: linux.resources.network.classID: is not supported by this version\n"
-        "config.json: linux.resources.network.priorities: is not supported by this version");
+        "config.json: linux.resources.blockIO.weightDevice[0].minor: is missing\n"
+        "config.json: linux.resources.hugepageLimits[0].pageSize: must be a size such as 2MB, not '../2MB'\n"
+        "config.json: linux.resources.rdma['a b']: is not the name of a device\n"
+        "config.json: linux.resources.network.priorities[0].name: must be the name of an interface, not '../x'");
 }
 
 TEST_CASE("a file of the unified hierarchy is a name with a controller, and never a path") {
