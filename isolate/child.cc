@@ -8,6 +8,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 #include "isolate/devices.h"
 #include "isolate/execute.h"
 #include "isolate/hooks.h"
@@ -21,6 +23,7 @@
 #include "isolate/sys/file.h"
 #include "isolate/sys/paths.h"
 #include "isolate/terminal.h"
+#include "isolate/usher.h"
 
 namespace isolate {
 
@@ -33,10 +36,15 @@ constexpr int kSetupFailed = 125;
 // PID 1 of a session starts programs for any user, signals all of them, and may do nothing else.
 constexpr std::uint64_t kInitCapabilities = (1u << 5 /* KILL */) | (1u << 6 /* SETGID */) | (1u << 7 /* SETUID */);
 
+// "INSIDE OUTSIDE COUNT", of the first line.
+std::uint32_t first_id(const char* map) { return static_cast<std::uint32_t>(std::strtoul(read_file(map).c_str(), nullptr, 10)); }
+
 // In a user namespace we are nobody until we take an id that its map knows.
 void become_root_inside(const Plan& plan) {
-  if (!plan.makes(NamespaceKind::User)) return;
-  std::uint32_t uid = plan.ids.uids.front().inside, gid = plan.ids.gids.front().inside;
+  std::uint32_t uid = 0, gid = 0;
+  if (plan.makes(NamespaceKind::User)) uid = plan.ids.uids.front().inside, gid = plan.ids.gids.front().inside;
+  else if (joins_user_namespace(plan)) uid = first_id("/proc/self/uid_map"), gid = first_id("/proc/self/gid_map");
+  else return;
   check(::setresgid(gid, gid, gid), "become group {} of the user namespace", gid);
   check(::setresuid(uid, uid, uid), "become user {} of the user namespace", uid);
 }
@@ -116,14 +124,14 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     enter_v1(std::move(handles.groups));
     reset_signals(plan.init);  // PID 1 loses a signal that it has no handler for: held, it waits for runner-init, which takes them all
     link.expect(Signal::Go);                      // our id maps are written
+    make_time_namespace(plan);                    // while the files of /proc/self are still ours
     become_root_inside(plan);
     if (options.die_with_parent) die_with_parent();  // a change of user had cleared it
     ::prctl(PR_SET_DUMPABLE, 0);                  // what runs beside us inside must not look into this process
 
     stage = Stage::Namespaces;
-    enter_namespaces(plan, handles.joins);
+    if (!joins_user_namespace(plan)) enter_namespaces(plan, handles.joins);
     make_cgroup_namespace(plan);
-    make_time_namespace(plan);
     set_names(plan);
     set_sysctl(plan);
 

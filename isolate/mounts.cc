@@ -54,7 +54,9 @@ bool must_be_real(const std::string& path) { return path == "/proc" || path == "
 
 Fd find_target(int root, const Mount& mount, bool directory, const Process& process) {
   std::string path = clean_path(mount.to);
-  Fd target = make_place(root, path, directory ? Make::Directory : Make::File, must_be_real(path) ? Links::Refuse : Links::InRoot, process);
+  Links links = must_be_real(path) ? Links::Refuse : Links::InRoot;
+  if (links == Links::Refuse && find_link(fmt::format("{}{}", fd_path(root), path))) fail(ELOOP, "mount at {} (it is a symbolic link, and must be mounted on ordinary directory)", path);
+  Fd target = make_place(root, path, directory ? Make::Directory : Make::File, links, process);
   struct statfs info;
   check(::fstatfs(target.get(), &info), "look at mount target {}", path);
   constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC

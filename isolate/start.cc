@@ -11,6 +11,7 @@
 #include "isolate/namespaces.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "isolate/usher.h"
 
 namespace isolate {
 
@@ -53,7 +54,7 @@ Sandbox start(const Plan& plan, const StartOptions& options) {
     PidNamespaceOfChildren joined(plan, handles.joins);            // a pid namespace is joined before the clone, or never
     std::optional<Birth> birth;
     if (!plan.makes(NamespaceKind::User)) birth.emplace(plan.process.oom_score_adj);  // else its id maps could not be written by a user
-    Child child = clone_process(new_namespaces(plan), cgroup.v2_fd());
+    Child child = joins_user_namespace(plan) ? clone_through_usher(plan, handles.joins, cgroup.v2_fd()) : clone_process(new_namespaces(plan), cgroup.v2_fd());
     if (child.pid() == 0) {
       ours.close();
       become_program(plan, std::move(handles), std::move(theirs));

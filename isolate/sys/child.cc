@@ -65,7 +65,7 @@ Child clone_process(std::uint64_t namespaces, int cgroup) {
   clone_args args{};
   args.flags = namespaces | CLONE_PIDFD;
   args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
-  args.exit_signal = SIGCHLD;
+  args.exit_signal = namespaces & CLONE_PARENT ? 0 : SIGCHLD;  // a sibling has that of its maker, and may not be given one
   if (cgroup >= 0) {
     args.flags |= CLONE_INTO_CGROUP;
     args.cgroup = static_cast<std::uint64_t>(cgroup);

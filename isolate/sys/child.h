@@ -40,7 +40,8 @@ class Child {
 };
 
 /// clone3(2) as fork does it (copy of memory and descriptors), with CLONE_PIDFD; `cgroup` is a cgroup v2
-/// directory into which the child is born, or -1. Returns an empty Child in the child itself.
+/// directory into which the child is born, or -1. Returns an empty Child in the child itself. With CLONE_PARENT it is the child of our
+/// parent, for whom the result is: to be released here.
 /// The caller must be single-threaded: libc's fork handlers do not run.
 Child clone_process(std::uint64_t namespaces, int cgroup = -1);
 

@@ -118,8 +118,9 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
       continue;
     }
     if (state.is_session) throw UsageError("--cap: a session's processes have no capabilities");
-    for (std::uint64_t* set : {&process.capabilities.bounding, &process.capabilities.effective, &process.capabilities.permitted})
-      *set |= std::uint64_t{1} << number;
+    std::uint64_t bit = std::uint64_t{1} << number;
+    for (std::uint64_t* set : {&process.capabilities.bounding, &process.capabilities.effective, &process.capabilities.permitted}) *set |= bit;
+    process.capabilities.ambient |= process.capabilities.inheritable & bit;  // which must be inheritable as well: capabilities(7)
   }
   if (flags.no_new_privileges) process.no_new_privileges = true;
   if (!flags.apparmor.empty()) process.apparmor = flags.apparmor;

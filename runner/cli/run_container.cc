@@ -46,9 +46,8 @@ int run_container(Context& context) {
     }
     Child tells = ready.wait_aside(created.sandbox.child().pidfd());
     Exit exit = supervise::relay(created.sandbox.child(), supervise::ends_of(std::move(created.sandbox.terminal())));
-    created.sandbox.cgroup().remove();
     created.state.pid = 0;
-    if (flags.keep) created.entry.write_state(created.state);
+    if (flags.keep) created.sandbox.cgroup().kill(), created.sandbox.cgroup().leave(), created.entry.write_state(created.state);
     else remove_container(context, created.entry, created.state);
     return exit.signal ? 128 + exit.signal : exit.code;
   } catch (...) {

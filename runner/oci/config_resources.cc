@@ -112,11 +112,12 @@ void read_hugepages(json::Value list, Limits& to) {
     json::Value entry = each.object();
     std::string size;
     std::uint64_t limit = 0;
-    if (!entry || !(entry["pageSize"].require(size) & entry["limit"].require(limit))) continue;
+    json::Value page = entry["pagesize"] ? entry["pagesize"] : entry["pageSize"];  // Go takes the one for the other, and so do configs for runc
+    if (!entry || !(page.require(size) & entry["limit"].require(limit))) continue;
     // It becomes a part of a file's name: hugetlb.2MB.max.
     std::size_t unit = size.find_first_not_of("0123456789");
     if (unit == 0 || unit == std::string::npos || (size.substr(unit) != "KB" && size.substr(unit) != "MB" && size.substr(unit) != "GB"))
-      entry["pageSize"].wrong("must be a size such as 2MB, not {}", in_quotes(size));
+      page.wrong("must be a size such as 2MB, not {}", in_quotes(size));
     else
       to.hugepages[size] = limit;
   }
