@@ -52,11 +52,19 @@ Fd prepare_bounded(const Bind& bind, const Disk& workspace) {
 // (CVE-2019-19921, CVE-2023-27561). /dev likewise.
 bool must_be_real(const std::string& path) { return path == "/proc" || path == "/sys" || path == "/dev"; }
 
+Fd find_place(int root, const std::string& path, Make make, const Process& process) {
+  if (!must_be_real(path)) return make_place(root, path, make, Links::InRoot, process);
+  try {
+    return make_place(root, path, make, Links::Refuse, process);
+  } catch (const SystemError& error) {
+    if (error.code() != ELOOP) throw;
+    fail(ELOOP, "open {} inside the root (it is a link, and must be mounted on ordinary directory)", path);  // runc's words
+  }
+}
+
 Fd find_target(int root, const Mount& mount, bool directory, const Process& process) {
   std::string path = clean_path(mount.to);
-  Links links = must_be_real(path) ? Links::Refuse : Links::InRoot;
-  if (links == Links::Refuse && find_link(fmt::format("{}{}", fd_path(root), path))) fail(ELOOP, "mount at {} (it is a symbolic link, and must be mounted on ordinary directory)", path);
-  Fd target = make_place(root, path, directory ? Make::Directory : Make::File, links, process);
+  Fd target = find_place(root, path, directory ? Make::Directory : Make::File, process);
   struct statfs info;
   check(::fstatfs(target.get(), &info), "look at mount target {}", path);
   constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC
