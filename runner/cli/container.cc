@@ -166,6 +166,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
     };
     isolate::Sandbox sandbox = isolate::start(container.plan, options);
     scope.reset();  // which has the container's process now
+    for (const std::string& limit : sandbox.cgroup().missing()) report_warning(context.globals, fmt::format("the {} is not in force: this host cannot enforce it", limit));
 
     state.pid = sandbox.child().pid();
     state.started = !gate;  // `run` goes on at once, and takes the entry away if that fails

@@ -55,6 +55,8 @@ void tighten(oci::Container& container, const std::string& name) {
       if (auto rules = oci::load_docker_seccomp(find_profile(profile), oci::seccomp_target(has.bounding), wrong)) container.plan.seccomp.push_back(std::move(*rules));
   }
   if (!wrong.empty()) throw std::runtime_error(fmt::format("annotation dev.runner.policy: {}", wrong.text()));
+  if (container.plan.cgroup.path.empty() && !container.scope && (policy->limits.memory || policy->limits.cpus || policy->limits.pids))
+    throw std::runtime_error(fmt::format("annotation dev.runner.policy: the limits of {} cannot be applied without cgroups (--cgroup-manager disabled)", policy->name));
   process.no_new_privileges = true;
   lower_rlimits(process.rlimits, policy->rlimits);
   lower_limits(container.plan.cgroup.limits, policy->limits);
