@@ -16,8 +16,11 @@ std::string folder_of(const Box& box) { return data_dir() + "/sessions/" + box.i
 
 std::uintmax_t log_bytes(const Box& box) {
   std::uintmax_t bytes = 0;
-  for (const auto& each : fs::directory_iterator(folder_of(box)))
-    if (each.path().filename().string().starts_with("events.ndjson") && each.is_regular_file()) bytes += each.file_size();
+  for (const auto& each : fs::directory_iterator(folder_of(box))) {
+    std::error_code gone;  // rotated away between the two calls
+    std::uintmax_t size = each.path().filename().string().starts_with("events.ndjson") ? each.file_size(gone) : 0;
+    if (!gone) bytes += size;
+  }
   return bytes;
 }
 
