@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "isolate/breakpoints.h"
 #include "isolate/devices.h"
 #include "isolate/execute.h"
 #include "isolate/mounts.h"
@@ -168,6 +169,7 @@ Sandbox Restorer::take_up(pid_t root, Fd terminal) {
 Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
   Stage stage = Stage::Prepare;
   try {
+    Child breakpoints = ready_breakpoints();
     Cgroup cgroup = Cgroup::create(plan.cgroup, options.cgroups);
     std::vector<Fd> groups = cgroup.v1_doors();
     // CRIU is begun first: while its libraries are loaded there is time for all the rest.
@@ -194,7 +196,7 @@ Restorer start_restorer(const Plan& plan, const RestorerOptions& options) {
       become_layout(plan, criu.pidfd(), std::move(mounts), options, std::move(tells));
     }
     tells.close();
-    return Restorer({std::move(criu), std::move(ours)}, {std::move(layout), std::move(told)}, std::move(cgroup), std::move(disk), std::move(workspace));
+    return Restorer({std::move(criu), std::move(ours)}, {std::move(layout), std::move(told)}, std::move(breakpoints), std::move(cgroup), std::move(disk), std::move(workspace));
   } catch (const SetupError&) {
     throw;
   } catch (const std::exception& error) {

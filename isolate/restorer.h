@@ -40,9 +40,9 @@ class Restorer {
     sys::Child child;
     Link link;
   };
-  Restorer(Helper criu, Helper layout, Cgroup cgroup, Disk disk, Disk workspace)
-      : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), child_(std::move(criu.child)), link_(std::move(criu.link)),
-        layout_(std::move(layout)) {}
+  Restorer(Helper criu, Helper layout, sys::Child breakpoints, Cgroup cgroup, Disk disk, Disk workspace)
+      : disk_(std::move(disk)), workspace_(std::move(workspace)), cgroup_(std::move(cgroup)), breakpoints_(std::move(breakpoints)),
+        child_(std::move(criu.child)), link_(std::move(criu.link)), layout_(std::move(layout)) {}
   /// Throws SetupError when it could not.
   void ready();
   /// Freezes what CRIU has made, while it stands still. CRIU is in the same group until then, and leaves it for ours. Needs cgroup v2.
@@ -58,7 +58,7 @@ class Restorer {
  private:
   Disk disk_, workspace_;
   Cgroup cgroup_;
-  sys::Child child_;
+  sys::Child breakpoints_, child_;
   Link link_;
   Helper layout_;
 };

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "isolate/breakpoints.h"
 #include "isolate/execute.h"
 #include "isolate/link.h"
 #include "isolate/restorer.h"
@@ -72,7 +73,7 @@ Dumper start_dumper(const std::string& criu, int run) {
   its.close();
   theirs.close();
   link.expect_end();
-  return {std::move(child), Criu(std::move(ours))};
+  return {std::move(child), isolate::ready_breakpoints(), Criu(std::move(ours))};
 }
 
 }  // namespace runner::snapshot

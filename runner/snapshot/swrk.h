@@ -33,7 +33,7 @@ class Readable {
 
 /// A CRIU that dumps. It does not die with us: then it would leave the processes in the middle of it.
 struct Dumper {
-  isolate::sys::Child child;
+  isolate::sys::Child child, breakpoints;
   Criu criu;
 };
 Dumper start_dumper(const std::string& criu, int run);
