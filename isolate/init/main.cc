@@ -1,4 +1,4 @@
-// runner-init: PID 1 of a session. Starts the programs that the supervisor names and holds their streams (protocol.h), reaps
+// runner-init: PID 1 of a session (of a container: alone.h). Starts the programs that the supervisor names and holds their streams (protocol.h), reaps
 // what is orphaned, and dies with its supervisor. It holds no secret and no capability but KILL, SETGID and SETUID.
 #include <fcntl.h>
 #include <poll.h>
@@ -8,10 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <deque>
 #include <map>
 
 #include "isolate/execute.h"
+#include "isolate/init/alone.h"
 #include "isolate/init/call.h"
 #include "isolate/init/protocol.h"
 #include "isolate/privileges.h"
@@ -176,8 +178,9 @@ class Init {
 
 }  // namespace isolate::init
 
-int main() {
+int main(int argc, char** argv) {
   using namespace isolate;
+  if (argc > 2 && std::strcmp(argv[1], "--") == 0) return init::run_alone(argv + 2);
   try {
     die_with_parent();  // cleared by the execve that started us; a supervisor that died before shows as an end of the socket
     ::prctl(PR_SET_DUMPABLE, 0);

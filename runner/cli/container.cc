@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
 #include "runner/cli/checkpoint.h"
+#include "runner/cli/container_events.h"
 #include "runner/cli/ready_socket.h"
 #include "runner/cli/tighten.h"
 #include "runner/session/time.h"
@@ -52,6 +54,19 @@ std::string listener_json(const session::State& state, const char* status, const
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+namespace {
+
+// The same program as in a session, at the same place.
+void run_under_init(isolate::Plan& plan) {
+  isolate::Bind program{helper_path("runner-init")};
+  isolate::Mount mount{isolate::kInitProgram, program};
+  mount.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  plan.mounts.push_back(std::move(mount));
+  plan.process.argv.insert(plan.process.argv.begin(), {isolate::kInitProgram, "--"});
+}
+
+}  // namespace
+
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags) {
   oci::LoadOptions load;
   load.id = id;
@@ -64,6 +79,8 @@ oci::Container load_container(Context& context, const std::string& id, const Cre
   if (!container) throw std::runtime_error(wrong.text());
   for (const std::string& warning : container->warnings) report_warning(context.globals, warning);
   if (!container->asked.policy.empty()) tighten(*container, container->asked.policy);
+  if (!container->asked.events.empty()) check_receiver(container->asked.events);
+  if (container->asked.init) run_under_init(container->plan);
   isolate::check_profile(container->plan.process.apparmor);
   if (std::string& path = container->plan.cgroup.path; !path.empty()) path.insert(0, context.cgroups().v2_base);
   return std::move(*container);
@@ -192,6 +209,7 @@ void run_poststart(const session::State& state) {
 
 void remove_container(Context& context, session::Entry& entry, const session::State& state) {
   session::remove_remains(context.directories(), context.cgroups(), state, true);
+  tell(entry, state, events::ContainerDeleted{});
   if (!state.scope.empty()) systemd::stop_scope(helper_path("runner-systemd"), state.scope);  // the next one may have its name
   entry.remove();
   for (const isolate::Hook& hook : state.poststop) {

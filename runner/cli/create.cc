@@ -1,4 +1,5 @@
 #include "runner/cli/container.h"
+#include "runner/cli/container_events.h"
 
 namespace runner::cli {
 
@@ -9,6 +10,7 @@ int create_main(Context& context) {
   std::string id = one_argument(context.parse(options), "create");
   Created created = create_container(context, id, flags, true);
   created.sandbox.release();
+  tell(created.entry, created.state, events::ContainerCreated{id, created.state.bundle, created.state.pid});
   return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "isolate/sys/paths.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/container.h"
+#include "runner/cli/container_events.h"
 
 namespace runner::cli {
 
@@ -46,6 +47,7 @@ int pause_main(Context& context) {
   isolate::Cgroup cgroup = cgroup_of(context, state);
   cgroup.freeze(true);
   await_frozen(cgroup);
+  tell(entry, state, events::ContainerPaused{});
   return 0;
 }
 
@@ -56,6 +58,7 @@ int resume_main(Context& context) {
   if (session::status_of(state, context.cgroups()) != session::Status::Paused) throw std::runtime_error("container not paused");
   isolate::sys::Fd awake = awaken(context, entry, state);
   cgroup_of(context, state).freeze(false);
+  tell(entry, state, events::ContainerResumed{});
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "isolate/sys/error.h"
 #include "runner/cli/awake.h"
 #include "runner/cli/container.h"
+#include "runner/cli/container_events.h"
 
 namespace runner::cli {
 
@@ -39,10 +40,12 @@ int kill_main(Context& context) {
     if (number == SIGKILL) cgroup.kill();
     else
       for (pid_t pid : cgroup.processes()) ::kill(pid, number);
+    tell(entry, state, events::ContainerSignaled{number, true});
     return 0;
   }
   if (!process) throw std::runtime_error("container not running");
   isolate::sys::signal_pidfd(process.get(), number);
+  tell(entry, state, events::ContainerSignaled{number, false});
   if (number == SIGKILL && !state.is_session && !state.cgroup.empty() && shares_pids(state.pid)) cgroup.kill();
   // A frozen process dies only once it is thawed.
   if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();

@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include "runner/cli/container.h"
+#include "runner/cli/container_events.h"
 #include "runner/cli/ready_socket.h"
 #include "runner/cli/run.h"
 #include "runner/supervise/tty.h"
@@ -38,6 +39,8 @@ int run_container(Context& context) {
     ReadySocket ready = ReadySocket::listen(created.entry, created.state);
     if (created.state.held) thaw(context, created);
     else created.sandbox.execute(state_json(created.state, "created", created.state.pid));
+    tell(created.entry, created.state, events::ContainerCreated{id, created.state.bundle, created.state.pid});
+    tell(created.entry, created.state, events::ContainerStarted{created.state.pid});
     run_poststart(created.state);
     if (flags.detach) {
       ready.wait(created.sandbox.child().pidfd(), created.state.pid);
@@ -46,6 +49,9 @@ int run_container(Context& context) {
     }
     Child tells = ready.wait_aside(created.sandbox.child().pidfd());
     Exit exit = supervise::relay(created.sandbox.child(), supervise::ends_of(std::move(created.sandbox.terminal())));
+    events::ContainerExited exited;
+    (exit.signal ? exited.signal : exited.exit) = exit.signal ? exit.signal : exit.code;
+    tell(created.entry, created.state, exited);
     created.state.pid = 0;
     if (flags.keep) created.sandbox.cgroup().kill(), created.sandbox.cgroup().leave(), created.entry.write_state(created.state);
     else remove_container(context, created.entry, created.state);

@@ -4,6 +4,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/socket.h"
 #include "runner/cli/container.h"
+#include "runner/cli/container_events.h"
 #include "runner/cli/ready_socket.h"
 
 namespace runner::cli {
@@ -29,6 +30,7 @@ int start_main(Context& context) {
   state.held = false;
   state.started = true;
   entry.write_state(state);
+  tell(entry, state, events::ContainerStarted{state.pid});
   run_poststart(state);
   if (Fd process = session::open_process(state)) ready.wait(process.get(), state.pid);
   return 0;

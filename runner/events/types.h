@@ -326,9 +326,52 @@ struct ToolCallFinished {
 };
 
 /// All but stdio, which is written without being copied.
+/// Of an OCI container that asks for them (annotation dev.runner.events), from the command that did it. It has no supervisor: its exit is told
+/// where `run` stays with it.
+struct ContainerCreated {
+  static constexpr const char* type = "container.created";
+  std::string container, bundle;
+  int pid = 0;  // on the host
+
+  void fields(auto& out) const { out("container", container); out("bundle", bundle); out("pid", pid); }
+};
+struct ContainerStarted {
+  static constexpr const char* type = "container.started";
+  int pid = 0;
+
+  void fields(auto& out) const { out("pid", pid); }
+};
+struct ContainerPaused {
+  static constexpr const char* type = "container.paused";
+  void fields(auto&) const {}
+};
+struct ContainerResumed {
+  static constexpr const char* type = "container.resumed";
+  void fields(auto&) const {}
+};
+struct ContainerSignaled {
+  static constexpr const char* type = "container.signaled";
+  int signal = 0;
+  bool all = false;  // all its processes
+
+  void fields(auto& out) const { out("signal", signal); out("all", all); }
+};
+struct ContainerExited {
+  static constexpr const char* type = "container.exited";
+  std::optional<int> exit, signal;  // one of them
+
+  void fields(auto& out) const { out("exit", exit); out("signal", signal); }
+};
+/// Once, and last.
+struct ContainerDeleted {
+  static constexpr const char* type = "container.deleted";
+  void fields(auto&) const {}
+};
+
 using Event = std::variant<SessionStarted, SandboxReady, LimitMissing, ProcessStarted, ProcessExited, LimitReached, PolicyDenied,
                            PortOpened, SessionEnded, FileChanged, ToolCallStarted,
                            ToolCallFinished, SnapshotStarted, SnapshotCreated, RestoreRefused, SessionRestored, SessionSuspended,
+                           ContainerCreated, ContainerStarted, ContainerPaused, ContainerResumed, ContainerSignaled, ContainerExited, ContainerDeleted,
                            JobStarted, RunStarted, StepStarted, GenerationStarted, GenerationFinished, GenerationRetried, TextDelta, DelegateStarted,
                            DelegateFinished, InputRequired, CheckpointSaved, RunEnded, JobPaused, JobEnded>;
 

@@ -47,9 +47,15 @@ void read_annotations(json::Value config, Container& to) {
   annotations.read(to.annotations);
   const std::string prefix = kAnnotationPrefix;
   for (json::Value each : annotations.values()) {
-    if (each.key() == prefix + "policy") to.asked.policy = to.annotations[std::string(each.key())];
-    else if (each.key() == prefix + "restore") to.asked.restore = absolute_path(each, to.annotations[std::string(each.key())]);
-    else if (each.key().rfind(prefix, 0) == 0) each.wrong("is an annotation of runner that this version does not know");
+    if (each.key().rfind(prefix, 0) != 0) continue;
+    std::string_view name = each.key().substr(prefix.size());
+    const std::string& value = to.annotations[std::string(each.key())];
+    if (name == "policy") to.asked.policy = value;
+    else if (name == "restore") to.asked.restore = absolute_path(each, value);
+    else if (name == "events") to.asked.events = absolute_path(each, value);
+    else if (name != "init") each.wrong("is an annotation of runner that this version does not know");
+    else if (value == "true" || value == "false") to.asked.init = value == "true";
+    else each.wrong("must be \"true\" or \"false\", not {}", in_quotes(value));
   }
 }
 

@@ -40,6 +40,8 @@ struct Scope {
 struct Asked {
   std::string policy;   // a name, or a path: what it says of rights and limits holds for the container too
   std::string restore;  // a folder that `checkpoint` has written: the container goes on from there
+  std::string events;   // a file or a socket, which is told of the container's life
+  bool init = false;    // PID 1 is ours, and the process its child
   bool operator==(const Asked&) const = default;
 };
 

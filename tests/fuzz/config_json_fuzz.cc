@@ -1,7 +1,4 @@
 // libFuzzer: config.json, process.json, resources and seccomp profiles, from any bytes. Nothing on disk is looked at.
-//
-// clang++-19 -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -DFMT_HEADER_ONLY -D_GNU_SOURCE -I. \
-//   tests/fuzz/config_json_fuzz.cc runner/oci/*.cc isolate/{privileges,namespaces}.cc isolate/sys/{error,file}.cc -lcap
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

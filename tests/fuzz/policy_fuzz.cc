@@ -1,6 +1,5 @@
 // Any bytes at all as a policy. What must hold: no crash, either a policy or a complaint, every complaint on one line
 // and with its place, and a policy that can be explained.
-//   clang++-19 -fsanitize=fuzzer,address,undefined ... && policy_fuzz tests/fuzz/corpus/policy
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -86,7 +86,12 @@ TEST_CASE("what the specification does not know is ignored; what is ours and unk
   CHECK(good(config).annotations.at("org.example.key") == "value");
   config["annotations"]["dev.runner.policy"] = "strict";
   config["annotations"]["dev.runner.restore"] = "/images//a";
-  CHECK(good(config).asked == Asked{"strict", "/images/a"});
+  config["annotations"]["dev.runner.events"] = "/run/events";
+  config["annotations"]["dev.runner.init"] = "true";
+  CHECK(good(config).asked == Asked{"strict", "/images/a", "/run/events", true});
+  config["annotations"]["dev.runner.init"] = "1";
+  CHECK(mistakes(config) == "config.json: annotations['dev.runner.init']: must be \"true\" or \"false\", not '1'");
+  config["annotations"].erase("dev.runner.init");
   config["annotations"]["dev.runner.restore"] = "a";
   CHECK(mistakes(config) == "config.json: annotations['dev.runner.restore']: must be an absolute path, not 'a'");
   config["annotations"].erase("dev.runner.restore");
