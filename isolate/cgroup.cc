@@ -137,6 +137,8 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
       if (group.v1_.try_emplace(controller, directory).second) cgroups::v1::create(controller, hierarchy->second, plan.path);
     } else if (plan.warn_missing) {
       group.missing_.push_back(need.what);
+    } else if (need.v2_only && host.has(need.controller)) {
+      fail(ENOTSUP, "set {} (invalid configuration: that is a file of cgroup v2, and this host has the {} controller in v1)", need.what, need.controller);
     } else {
       fail(ENOTSUP, "set the {} (no cgroup hierarchy of this host has the {} controller; say on_missing: warn to go on without)",
            need.what, need.controller);
@@ -330,7 +332,7 @@ std::vector<Need> needs_of(const Limits& limits) {
   std::vector<Need> needs;
   if (set(limits.memory) || set(limits.memory_reservation) || set(limits.memory_and_swap)) needs.push_back({"memory", "memory limit"});
   if (set(limits.pids)) needs.push_back({"pids", "pids limit"});
-  if (set(limits.cpu_quota) || limits.cpu_shares) needs.push_back({"cpu", "cpu limit"});
+  if (set(limits.cpu_quota) || limits.cpu_shares || limits.cpu_burst.value_or(0) || limits.cpu_idle.value_or(false)) needs.push_back({"cpu", "cpu limit"});
   if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) needs.push_back({"cpuset", "cpuset"});
   if (limits.io_weight || !limits.io_weights.empty() || !limits.io.empty()) needs.push_back({"io", "io limit"});
   if (!limits.hugepages.empty()) needs.push_back({"hugetlb", "limit of huge pages"});

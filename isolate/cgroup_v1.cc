@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 
 #include "isolate/cgroup_backends.h"
@@ -42,12 +43,28 @@ void set_memory(const std::string& group, const Limits& limits) {
   if (limits.memory_reservation) set("/memory.soft_limit_in_bytes", *limits.memory_reservation);
 }
 
+// The kernel refuses each value that does not fit the others as they are now: what it refuses is tried again behind the rest.
+void write_in_order(std::initializer_list<std::pair<std::string, std::optional<std::int64_t>>> values) {
+  std::vector<std::pair<std::string, std::int64_t>> left;
+  for (const auto& [file, value] : values) {
+    if (!value) continue;
+    try {
+      write_file(file, std::to_string(*value));
+    } catch (const SystemError& error) {
+      if (error.code() != EINVAL) throw;
+      left.emplace_back(file, *value);
+    }
+  }
+  for (auto each = left.rbegin(); each != left.rend(); ++each) write_file(each->first, std::to_string(each->second));
+}
+
 void set_cpu(const std::string& group, const Limits& limits) {
   if (limits.cpu_shares && *limits.cpu_shares) write_file(group + "/cpu.shares", std::to_string(*limits.cpu_shares));
-  if (limits.cpu_period) write_file(group + "/cpu.cfs_period_us", std::to_string(*limits.cpu_period));
-  if (limits.cpu_quota) write_file(group + "/cpu.cfs_quota_us", std::to_string(*limits.cpu_quota));
-  if (limits.realtime_period) write_file(group + "/cpu.rt_period_us", std::to_string(*limits.realtime_period));
-  if (limits.realtime_runtime) write_file(group + "/cpu.rt_runtime_us", std::to_string(*limits.realtime_runtime));
+  auto burst = limits.cpu_burst ? std::optional<std::int64_t>(*limits.cpu_burst) : std::nullopt;
+  if (burst == 0 && !find_file(group + "/cpu.cfs_burst_us")) burst.reset();  // before Linux 5.14
+  write_in_order({{group + "/cpu.cfs_burst_us", burst}, {group + "/cpu.cfs_period_us", limits.cpu_period}, {group + "/cpu.cfs_quota_us", limits.cpu_quota}});
+  write_in_order({{group + "/cpu.rt_period_us", limits.realtime_period}, {group + "/cpu.rt_runtime_us", limits.realtime_runtime}});
+  if (limits.cpu_idle && (*limits.cpu_idle || find_file(group + "/cpu.idle"))) write_file(group + "/cpu.idle", *limits.cpu_idle ? "1" : "0");
 }
 
 // It depends on the scheduler of the kernel (CFQ, BFQ).

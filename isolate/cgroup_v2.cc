@@ -105,6 +105,9 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
       std::string quota = words_of(limits.cpu_quota ? positive_or_max(*limits.cpu_quota) : read_file_at(group, "cpu.max")).at(0);
       set("cpu.max", limits.cpu_period ? fmt::format("{} {}", quota, *limits.cpu_period) : quota);
     }
+    // Before Linux 5.14 and 5.15 there are none, and nothing is to be set to 0.
+    if (limits.cpu_burst && (*limits.cpu_burst || find_file_at(group, "cpu.max.burst"))) set("cpu.max.burst", std::to_string(*limits.cpu_burst));
+    if (limits.cpu_idle && (*limits.cpu_idle || find_file_at(group, "cpu.idle"))) set("cpu.idle", *limits.cpu_idle ? "1" : "0");
   }
   if (here("cpuset")) {
     if (!limits.cpuset_cpus.empty()) set("cpuset.cpus", limits.cpuset_cpus);

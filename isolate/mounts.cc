@@ -7,6 +7,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "isolate/copy_up.h"
 #include "isolate/devices.h"
 #include "isolate/ids.h"
@@ -21,6 +24,8 @@ namespace isolate {
 using namespace sys;
 
 namespace {
+
+constexpr unsigned kProcMagic = 0x9fa0, kSysMagic = 0x62656572;  // PROC_SUPER_MAGIC, SYSFS_MAGIC
 
 Fd open_source(const Bind& bind) {
   // O_PATH first, so that what is checked is what is mounted (CVE-2024-42472).
@@ -38,7 +43,7 @@ void part_from_peers(int mount, std::uint64_t propagation) {
 Fd prepare_bind(const Bind& bind, std::uint64_t propagation) {
   Fd mount = copy_mount(open_source(bind).get(), "", bind.recursive);
   part_from_peers(mount.get(), propagation);
-  if (!bind.ids.empty()) set_mount(mount.get(), 0, 0, false, 0, make_id_map(bind.ids).get());
+  if (!bind.ids.empty()) set_mount(mount.get(), 0, 0, bind.ids_recursive, 0, make_id_map(bind.ids).get());
   return mount;
 }
 
@@ -67,7 +72,6 @@ Fd find_target(int root, const Mount& mount, bool directory, const Process& proc
   Fd target = find_place(root, path, directory ? Make::Directory : Make::File, process);
   struct statfs info;
   check(::fstatfs(target.get(), &info), "look at mount target {}", path);
-  constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC
   // Only the top of /proc may be mounted over: a bind on a part of it is how masks were lifted (CVE-2019-16884).
   if (info.f_type == kProcMagic && path != "/proc")
     fail(EPERM, "mount at {} (it lies inside /proc)", path);
@@ -98,10 +102,12 @@ Fd make_mount(const Mount& mount) {
   return new_mount(fs.type, fs.source.empty() ? fs.type : fs.source, fs.options, attributes);
 }
 
-void take_mode(int mount, int place, const std::string& path) {
+// A tmpfs that has the mode of the folder which it hides.
+Mount like_place(Mount mount, int place) {
   struct stat info;
-  check(::fstat(place, &info), "look at {}", path);
-  check(::chmod(fd_path(mount).c_str(), info.st_mode & 07777), "set the mode of {}", path);
+  check(::fstat(place, &info), "look at {}", mount.to);
+  std::get<FileSystem>(mount.what).options.emplace_back("mode", fmt::format("{:o}", info.st_mode & 07777));
+  return mount;
 }
 
 void set_attributes(int fd, const Mount& mount) {
@@ -143,7 +149,7 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const D
     if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = bind->quota ? prepare_bounded(*bind, workspace) : prepare_bind(*bind, mount.propagation);
     // Without a cgroup namespace a new cgroup2 mount would show the host's whole tree.
     else if (std::holds_alternative<CgroupView>(mount.what) && !plan.makes(NamespaceKind::Cgroup) && !cgroup.empty())
-      prepared = prepare_bind(Bind{cgroup, false, {}, true}, 0);
+      prepared = prepare_bind(Bind{cgroup, false}, 0);
     if (prepared) set_attributes(prepared.get(), mount);
     handles.mounts.push_back(std::move(prepared));
   }
@@ -179,13 +185,12 @@ Fd make_place(int root, const std::string& path, Make make, Links links, const P
 void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
     const Mount& mount = plan.mounts[i];
-    bool prepared = static_cast<bool>(handles.mounts[i]);
-    Fd made = prepared ? std::move(handles.mounts[i]) : make_mount(mount);
-    if (!prepared) set_attributes(made.get(), mount);
     auto* fs = std::get_if<FileSystem>(&mount.what);
-    bool was_there = fs && fs->like_place && find_below(root, clean_path(mount.to), Links::InRoot);
+    Fd place = fs && fs->like_place ? find_below(root, clean_path(mount.to), Links::InRoot) : Fd();
+    bool prepared = static_cast<bool>(handles.mounts[i]);
+    Fd made = prepared ? std::move(handles.mounts[i]) : make_mount(place ? like_place(mount, place.get()) : mount);
+    if (!prepared) set_attributes(made.get(), mount);
     Fd target = find_target(root, mount, is_directory(made.get()), plan.process);
-    if (was_there) take_mode(made.get(), target.get(), mount.to);
     if (fs && fs->copy_up) {
       bool read_only = mount.set & MOUNT_ATTR_RDONLY;
       if (read_only) set_mount(made.get(), 0, MOUNT_ATTR_RDONLY, false);
@@ -243,6 +248,33 @@ void finish_root(int root, const Plan& plan) {
   if (plan.root.read_only) set_mount(root, MOUNT_ATTR_RDONLY, 0, false);
 }
 
+namespace {
+
+// Without pivot_root(2) the host's mounts stay, where no path leads to them. But the kernel lets a user namespace mount a new /proc or /sys
+// when the mount namespace has a whole one already, seen or not (fs/namespace.c, mnt_already_visible()), and what is masked would be open
+// there. So the host's go. Paths begin at the host's root still, below which ours is not found: it lies on top.
+void hide_host_views() {
+  std::string mounts = read_file("/proc/self/mountinfo");
+  std::vector<std::string> paths;
+  for (std::size_t at = 0, end; at < mounts.size(); at = end + 1) {
+    end = std::min(mounts.find('\n', at), mounts.size());
+    std::istringstream fields(mounts.substr(at, end - at));
+    std::string path, word;
+    for (int i = 0; i < 5; ++i) fields >> path;
+    while (fields >> word && word != "-") {
+    }
+    if (fields >> word && (word == "proc" || word == "sysfs")) paths.push_back(path);
+  }
+  for (auto path = paths.rbegin(); path != paths.rend(); ++path) {
+    ::umount2(path->c_str(), MNT_DETACH);
+    struct statfs info;
+    if (::statfs(path->c_str(), &info) == -1 || (info.f_type != kProcMagic && info.f_type != kSysMagic)) continue;
+    check(::mount("tmpfs", path->c_str(), "tmpfs", MS_RDONLY, "size=0,nr_inodes=1"), "hide the host's {}", *path);  // locked there by another user namespace
+  }
+}
+
+}  // namespace
+
 void enter_root(int root, const Root& plan) {
   check(::fchdir(root), "enter the new root");
   if (plan.pivot) {
@@ -254,6 +286,7 @@ void enter_root(int root, const Root& plan) {
     check(::stat("/..", &above), "look at the new root");
     if (here.st_dev != above.st_dev || here.st_ino != above.st_ino) fail(EXDEV, "leave the old root");
   } else {
+    hide_host_views();
     check(::chroot("."), "change into the new root");
   }
   // Only now: pivot_root(2) refuses a root that is shared.

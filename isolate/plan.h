@@ -58,6 +58,7 @@ struct Bind {
   std::string from;
   bool recursive = true;
   IdMap ids;                   // on-disk ids to ids of the sandbox's parent; empty: unmapped
+  bool ids_recursive = false;  // of the mounts below too
   bool follow_links = true;    // false: a symbolic link anywhere in the path of the source is refused
   std::optional<Quota> quota;  // of one bind at the most
   bool operator==(const Bind&) const = default;
@@ -164,6 +165,8 @@ struct Limits {
   std::map<std::string, std::uint64_t> hugepages;   // bytes, by the size of a page as the kernel names it: "2MB"
   std::map<std::string, RdmaLimit> rdma;            // by device
   std::vector<DeviceRule> devices;                  // in order; none: no device filter
+  std::optional<std::uint64_t> cpu_burst;           // microseconds that may be saved up for a period
+  std::optional<bool> cpu_idle;                     // only while nobody else wants the CPU
   std::map<std::string, std::string> unified;       // cgroup v2 files by name
   // Of cgroup v1 only: v2 has nothing in their place.
   std::optional<std::int64_t> realtime_runtime;     // microseconds a period

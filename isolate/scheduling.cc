@@ -75,7 +75,10 @@ void set_scheduling(const Process& process) {
   if (!process.scheduler) return;
   const Scheduler& wanted = *process.scheduler;
   Attributes attributes{sizeof attributes, wanted.policy, wanted.flags, wanted.nice, wanted.priority, wanted.runtime, wanted.deadline, wanted.period};
-  check(::syscall(SYS_sched_setattr, 0, &attributes, 0), "set the scheduling policy to number {}", wanted.policy);
+  if (::syscall(SYS_sched_setattr, 0, &attributes, 0) == 0) return;
+  constexpr std::uint32_t kDeadline = 6;
+  const char* hint = errno == EPERM && wanted.policy == kDeadline ? " (SCHED_DEADLINE needs CAP_SYS_NICE and all CPUs: process scheduler can't be used together with AllowedCPUs)" : "";
+  sys::fail(errno, "set the scheduling policy to number {}{}", wanted.policy, hint);
 }
 
 }  // namespace isolate

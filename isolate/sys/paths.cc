@@ -4,6 +4,9 @@
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
 
 #include "isolate/sys/error.h"
 
@@ -45,12 +48,46 @@ Fd find_below(int root, const std::string& path, Links links) {
   return Fd(check(fd, "open {} inside the root", path));
 }
 
+namespace {
+
+// Where `path` leads when what is missing is made: without a link, so that links to what is not there yet are no obstacle, as in images whose
+// /etc/resolv.conf leads into /run. Taken apart by hand, since the kernel resolves only what is there. Who changes a link meanwhile wins
+// nothing: the result is opened with all links refused.
+std::string resolve_missing(int root, const std::string& path) {
+  std::string real, rest = path;
+  for (int links = 0; !rest.empty();) {
+    std::size_t start = rest.find_first_not_of('/');
+    if (start == std::string::npos) break;
+    std::size_t end = std::min(rest.find('/', start), rest.size());
+    std::string name = rest.substr(start, end - start);
+    rest.erase(0, end);
+    if (name == ".") continue;
+    if (name == "..") {
+      real.erase(std::min(real.rfind('/'), real.size()));
+      continue;
+    }
+    char target[PATH_MAX];
+    Fd folder = find_below(root, real, Links::Refuse);
+    ssize_t size = folder ? ::readlinkat(folder.get(), name.c_str(), target, sizeof target) : -1;
+    if (size == -1) {
+      real += "/" + name;
+      continue;
+    }
+    if (++links > 40) fail(ELOOP, "open {} inside the root", path);
+    if (target[0] == '/') real.clear();
+    rest.insert(0, std::string(target, static_cast<std::size_t>(size)));
+  }
+  return real.empty() ? "/" : real;
+}
+
+}  // namespace
+
 Fd make_below(int root, const std::string& path, Make make, Links links) {
   if (Fd found = find_below(root, path, links)) return found;
+  if (links == Links::InRoot) return make_below(root, resolve_missing(root, path), make, Links::Refuse);
   std::string clean = clean_path(path);
   std::size_t slash = clean.rfind('/');
   std::string name = clean.substr(slash + 1);
-  // The parent was resolved inside the root; the last name is made in it without following anything.
   Fd parent = make_below(root, slash == 0 ? "/" : clean.substr(0, slash), Make::Directory, links);
   if (make == Make::Directory) {
     if (::mkdirat(parent.get(), name.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make directory {} inside the root", path);

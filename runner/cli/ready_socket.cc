@@ -41,7 +41,7 @@ void offer_ready_socket(const session::Entry& entry, isolate::Plan& plan, sessio
   make_dirs(entry.file(kFolder), 0755);
   isolate::Mount mount;
   mount.to = kInside;
-  mount.what = isolate::Bind{entry.file(kFolder), false, {}, true, {}};
+  mount.what = isolate::Bind{entry.file(kFolder), false};
   mount.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY;
   plan.mounts.push_back(mount);
   isolate::set_variable(plan.process.env, fmt::format("NOTIFY_SOCKET={}{}", kInside, kName));

@@ -16,6 +16,12 @@ int start_main(Context& context) {
   session::Entry entry = context.entry(one_argument(context.parse(options), "start"));
   session::State state = entry.read_state();
   session::Status status = session::status_of(state, context.cgroups());
+  if (status == session::Status::Creating) {  // somebody saw it, and was quicker than `create`
+    entry.lock();
+    entry.unlock();
+    state = entry.read_state();
+    status = session::status_of(state, context.cgroups());
+  }
   if (status == session::Status::Stopped) throw std::runtime_error("cannot start a container that has stopped");
   if (status != session::Status::Created) throw std::runtime_error("cannot start an already running container");
 

@@ -32,7 +32,7 @@ struct Flags {
     o.value("--cpu-quota", quota, "microseconds of CPU in a period; -1: no limit");
     o.value("--cpu-burst", burst, "microseconds that it may save up");
     o.value("--cpu-share", shares, "weight against others, 2 to 262144");
-    o.value("--cpu-idle", idle, "1: only while nobody else wants the CPU (cgroup v2)");
+    o.value("--cpu-idle", idle, "1: only while nobody else wants the CPU");
     o.value("--cpu-rt-period", rt_period, "microseconds over which the realtime share counts (cgroup v1)");
     o.value("--cpu-rt-runtime", runtime, "microseconds of realtime scheduling in such a period (cgroup v1)");
     o.value("--cpuset-cpus", cpus, "the CPUs that it may use, such as 0-2,5");
@@ -65,8 +65,9 @@ struct Flags {
     to.realtime_period = whole("--cpu-rt-period", rt_period);
     to.realtime_runtime = read_number("--cpu-rt-runtime", runtime, false);
     if (to.realtime_runtime == 0) to.realtime_runtime.reset();
-    if (!burst.empty()) to.unified["cpu.max.burst"] = burst;
-    if (!idle.empty()) to.unified["cpu.idle"] = idle;
+    if (!burst.empty()) to.cpu_burst = static_cast<std::uint64_t>(std::max<std::int64_t>(0, read_number("--cpu-burst", burst, false).value_or(0)));
+    if (!idle.empty() && idle != "0" && idle != "1") throw UsageError(fmt::format("update: --cpu-idle is 0 or 1, not '{}'", shown(idle)));
+    if (!idle.empty()) to.cpu_idle = idle == "1";
     to.cpuset_cpus = cpus;
     to.cpuset_mems = mems;
     auto bytes = [](const char* flag, const std::string& text) {
@@ -76,6 +77,7 @@ struct Flags {
     to.memory = bytes("--memory", memory);
     to.memory_reservation = bytes("--memory-reservation", reservation);
     to.memory_and_swap = bytes("--memory-swap", swap);
+    if (to.memory == -1 && !to.memory_and_swap) to.memory_and_swap = -1;  // which may not be below it
     to.pids = read_number("--pids-limit", pids, false);
     return to;
   }

@@ -137,9 +137,7 @@ void read_id_map(Reading& reading) {
   auto* bind = std::get_if<Bind>(&reading.mount.what);
   if (!bind) return reading.entry.wrong("can only be id-mapped when it is a bind");
   if (!reading.to.plan.privileged_start) return reading.entry.wrong("can only be id-mapped by root");
-  if (reading.id_map_recursive && bind->recursive)
-    return reading.entry.wrong(
-        "ridmap with rbind is not supported by this version: use idmap, or bind the mounts below one by one");
+  bind->ids_recursive = reading.id_map_recursive;
   if (own) {
     for (json::Value each : {uids, gids})
       if (each.blank()) each.wrong("is missing: an id-mapped mount needs both maps");

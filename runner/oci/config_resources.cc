@@ -53,11 +53,10 @@ void read_cpu(json::Value cpu, Limits& to) {
   }
   cpu["cpus"].read(to.cpuset_cpus);
   cpu["mems"].read(to.cpuset_mems);
-  // Files of their own, which only v2 has under these names.
   std::uint64_t burst = 0;
   std::int64_t idle = 0;
-  if (cpu["burst"].read(burst) && burst) to.unified.emplace("cpu.max.burst", std::to_string(burst));
-  if (cpu["idle"].read(idle, std::int64_t{0}, std::int64_t{1}) && idle) to.unified.emplace("cpu.idle", "1");
+  if (cpu["burst"].read(burst)) to.cpu_burst = burst;
+  if (cpu["idle"].read(idle, std::int64_t{0}, std::int64_t{1})) to.cpu_idle = idle == 1;
   if (cpu["realtimeRuntime"].read(to.realtime_runtime) && *to.realtime_runtime == 0) to.realtime_runtime.reset();
   if (cpu["realtimePeriod"].read(to.realtime_period) && *to.realtime_period == 0) to.realtime_period.reset();
 }

@@ -55,7 +55,8 @@ std::string why_bad_id(const std::string& id) {
   if (id[0] == '.' || id[0] == '-') return fmt::format("an id may not begin with '{}'", id[0]);
   for (char c : id)
     if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '.' || c == '+' || c == '-'))
-      return "an id has only letters, digits, '_', '.', '+' and '-'";
+      return fmt::format("invalid character `{}` in the ID: it has only letters, digits, '_', '.', '+' and '-'",
+                         c > ' ' && c <= '~' ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c)));
   return {};
 }
 

@@ -55,9 +55,16 @@ TEST_SUITE("isolate") {
     CHECK_FALSE(find_below(root.get(), "/out/passwd", Links::InRoot));
     CHECK_FALSE(find_below(root.get(), "/up", Links::InRoot));
     CHECK_THROWS(open_below(root.get(), "/out", Links::Refuse));
-    // A link that leads nowhere is not created through.
-    CHECK_THROWS(make_below(root.get(), "/up", Make::File, Links::InRoot));
+    // Where it leads to is made, and lies below the root too.
+    make_below(root.get(), "/up", Make::File, Links::InRoot);
     CHECK(std::filesystem::is_symlink(folder.path + "/up"));
+    CHECK(std::filesystem::is_regular_file(folder.path + "/etc/passwd"));
+    std::filesystem::create_symlink("../run/./x//y", folder.path + "/etc/resolv.conf");
+    make_below(root.get(), "/etc/resolv.conf", Make::File, Links::InRoot);
+    CHECK(std::filesystem::is_regular_file(folder.path + "/run/x/y"));
+    std::filesystem::create_symlink("/loop/a", folder.path + "/loop");
+    CHECK_THROWS(make_below(root.get(), "/loop", Make::Directory, Links::InRoot));
+    CHECK_THROWS(make_below(root.get(), "/etc/resolv.conf/x", Make::File, Links::Refuse));
   }
 
   TEST_CASE("what is missing on the way to a mount point is made") {

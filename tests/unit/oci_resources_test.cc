@@ -105,16 +105,19 @@ TEST_CASE("limits are read as the specification has them") {
   wanted.pids = 100;
   wanted.io_weight = 500;
   wanted.io = {IoLimit{8, 0, 600, 700, 10, 20}, IoLimit{8, 16, 5, {}, {}, {}}};
-  wanted.unified = {{"cpu.max.burst", "1000"}, {"cpu.idle", "1"}, {"memory.high", "500M"}, {"pids.max", "90"}};
+  wanted.cpu_burst = 1000, wanted.cpu_idle = true;
+  wanted.unified = {{"memory.high", "500M"}, {"pids.max", "90"}};
   CHECK(limits == wanted);
 }
 
 TEST_CASE("0 is a limit that nobody asked for, and every negative number of CPU time or processes none") {
+  Limits none;
+  none.cpu_burst = 0, none.cpu_idle = false;  // which `update` can take away with it
   CHECK(
       limits_of(
           R"({"memory": {"limit": 0, "reservation": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0, "burst": 0, "idle": 0,
     "realtimeRuntime": 0, "realtimePeriod": 0}, "pids": {"limit": 0}, "blockIO": {"weight": 0, "leafWeight": 0}, "network": {"classID": 0}})") ==
-      Limits{});
+      none);
   Limits limits = limits_of(R"({"memory": {"limit": -1}, "cpu": {"quota": -5}, "pids": {"limit": -7}})");
   CHECK(limits.memory == -1);
   CHECK(limits.memory_and_swap == -1);
@@ -198,9 +201,9 @@ TEST_CASE("a default device that the config replaces is not let through by the d
 TEST_CASE("device rules that cannot be are refused") {
   CHECK(
       mistakes(with_resources(
-          R"({"devices": [{"allow": true}, {"allow": true, "access": "rwx"}, {"type": "p", "access": "r", "major": -2}]})")) ==
+          R"({"devices": [{"allow": true}, {"allow": true, "access": ""}, {"type": "p", "access": "r", "major": -2}]})")) ==
       "config.json: linux.resources.devices[0].access: is missing\n"
-      "config.json: linux.resources.devices[1].access: must be of the letters r, w and m, not 'rwx'\n"
+      "config.json: linux.resources.devices[1].access: must be of the letters r, w and m, and is empty\n"
       "config.json: linux.resources.devices[2].type: must be a, b or c, not 'p'\n"
       "config.json: linux.resources.devices[2].major: must be a number from -1 to 4294967295, not -2");
 }
