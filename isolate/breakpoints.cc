@@ -9,9 +9,11 @@
 namespace isolate {
 
 sys::Child ready_breakpoints() {
+  pid_t parent = ::getpid();
   sys::Child child = sys::clone_process(0);
   if (child.pid() != 0) return child;
   die_with_parent();
+  if (::getppid() != parent) ::_exit(0);  // it has died before that
   close_from(0, {});
   perf_event_attr nothing{};
   nothing.type = PERF_TYPE_SOFTWARE;
