@@ -15,6 +15,7 @@
 #include "isolate/cgroup_backends.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/mount.h"
 
 namespace isolate {
 
@@ -23,20 +24,15 @@ using cgroups::words_of;
 
 namespace {
 
-// mountinfo(5): fields 5 and the ones behind " - "; the options of the superblock name v1's controllers.
+// The options of the file system name v1's controllers.
 void read_mounts(CgroupHost& host) {
-  std::istringstream table(read_file("/proc/self/mountinfo"));
-  for (std::string line; std::getline(table, line);) {
-    std::size_t dash = line.find(" - ");
-    if (dash == std::string::npos) continue;
-    std::vector<std::string> left = words_of(line.substr(0, dash)), right = words_of(line.substr(dash + 3));
-    if (left.size() < 5 || right.size() < 3) continue;
-    if (right[0] == "cgroup2" && host.v2.empty()) host.v2 = left[4];
-    if (right[0] != "cgroup") continue;
-    std::istringstream options(right[2]);
+  for (const MountEntry& mount : mount_table()) {
+    if (mount.type == "cgroup2" && host.v2.empty()) host.v2 = mount.at;
+    if (mount.type != "cgroup") continue;
+    std::istringstream options(mount.options);
     for (std::string option; std::getline(options, option, ',');)
       if (option != "rw" && option != "ro" && option != "xattr" && (option.find('=') == std::string::npos || option.rfind("name=", 0) == 0))
-        host.v1.try_emplace(option, left[4]);
+        host.v1.try_emplace(option, mount.at);
   }
 }
 

@@ -7,9 +7,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <sstream>
-
 #include "isolate/copy_up.h"
 #include "isolate/devices.h"
 #include "isolate/ids.h"
@@ -254,22 +251,14 @@ namespace {
 // when the mount namespace has a whole one already, seen or not (fs/namespace.c, mnt_already_visible()), and what is masked would be open
 // there. So the host's go. Paths begin at the host's root still, below which ours is not found: it lies on top.
 void hide_host_views() {
-  std::string mounts = read_file("/proc/self/mountinfo");
-  std::vector<std::string> paths;
-  for (std::size_t at = 0, end; at < mounts.size(); at = end + 1) {
-    end = std::min(mounts.find('\n', at), mounts.size());
-    std::istringstream fields(mounts.substr(at, end - at));
-    std::string path, word;
-    for (int i = 0; i < 5; ++i) fields >> path;
-    while (fields >> word && word != "-") {
-    }
-    if (fields >> word && (word == "proc" || word == "sysfs")) paths.push_back(path);
-  }
-  for (auto path = paths.rbegin(); path != paths.rend(); ++path) {
-    ::umount2(path->c_str(), MNT_DETACH);
+  std::vector<MountEntry> mounts = mount_table();
+  for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount) {
+    if (mount->type != "proc" && mount->type != "sysfs") continue;
+    const char* path = mount->at.c_str();
+    ::umount2(path, MNT_DETACH);
     struct statfs info;
-    if (::statfs(path->c_str(), &info) == -1 || (info.f_type != kProcMagic && info.f_type != kSysMagic)) continue;
-    check(::mount("tmpfs", path->c_str(), "tmpfs", MS_RDONLY, "size=0,nr_inodes=1"), "hide the host's {}", *path);  // locked there by another user namespace
+    if (::statfs(path, &info) == -1 || (info.f_type != kProcMagic && info.f_type != kSysMagic)) continue;
+    check(::mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0,nr_inodes=1"), "hide the host's {}", path);  // locked there by another user namespace
   }
 }
 

@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 
+#include <sstream>
+
 #include "isolate/sys/error.h"
+#include "isolate/sys/file.h"
 
 namespace isolate::sys {
 
@@ -22,6 +25,16 @@ std::string kernel_message(int context) {
   int code = errno;
   std::string message = kernel_message(context);
   throw_system_error(code, fmt::format("mount {}: {}{}{}", type, step, message.empty() ? "" : ": ", message), {});
+}
+
+// "\040" is how mountinfo writes a space.
+std::string unescape(const std::string& text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\' || i + 3 >= text.size()) plain += text[i];
+    else plain += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8)), i += 3;
+  }
+  return plain;
 }
 
 }  // namespace
@@ -67,6 +80,22 @@ void set_propagation(int fd, std::uint64_t propagation) {
 
 void attach_mount(int mount, int target, const std::string& name) {
   check(::move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), "attach a mount at {}", name);
+}
+
+// ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAGS...] - TYPE SOURCE SUPER-OPTIONS
+std::vector<MountEntry> mount_table(pid_t pid) {
+  std::istringstream lines(read_file(pid ? fmt::format("/proc/{}/mountinfo", pid) : "/proc/self/mountinfo"));
+  std::vector<MountEntry> table;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string id, parent, device, root, at, word, type, source, options;
+    words >> id >> parent >> device >> root >> at;
+    while (words >> word && word != "-") {
+    }
+    words >> type >> source >> options;
+    table.push_back({unescape(root), unescape(at), type, options});
+  }
+  return table;
 }
 
 }  // namespace isolate::sys

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sys/mount.h>
+#include <sys/types.h>
 
 #include <cstdint>
 #include <string>
@@ -32,5 +33,15 @@ void set_propagation(int fd, std::uint64_t propagation);
 
 /// Attaches a detached mount on `target` (an O_PATH descriptor).
 void attach_mount(int mount, int target, const std::string& name);
+
+/// A line of /proc/PID/mountinfo: proc(5).
+struct MountEntry {
+  std::string root;     // what of the file system it shows
+  std::string at;       // where, from the root of that process
+  std::string type;
+  std::string options;  // of the file system, not of this mount
+};
+/// The mounts that a process sees, in the kernel's order; 0: this process.
+std::vector<MountEntry> mount_table(pid_t pid = 0);
 
 }  // namespace isolate::sys

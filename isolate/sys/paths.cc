@@ -89,17 +89,16 @@ std::string resolve_missing(int root, const std::string& path) {
 
 Fd make_below(int root, const std::string& path, Make make, Links links) {
   if (Fd found = find_below(root, path, links)) return found;
-  if (links == Links::InRoot) return make_below(root, resolve_missing(root, path), make, Links::Refuse);
   std::string clean = clean_path(path);
   std::size_t slash = clean.rfind('/');
   std::string name = clean.substr(slash + 1);
+  // The parent was resolved inside the root; the last name is made in it without following anything.
   Fd parent = make_below(root, slash == 0 ? "/" : clean.substr(0, slash), Make::Directory, links);
-  if (make == Make::Directory) {
-    if (::mkdirat(parent.get(), name.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make directory {} inside the root", path);
-  } else {
-    Fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644));
-    if (!file && errno != EEXIST) fail(errno, "make file {} inside the root", path);
-  }
+  bool directory = make == Make::Directory;
+  int done = directory ? ::mkdirat(parent.get(), name.c_str(), 0755) : Fd(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644)).get();
+  if (done == -1 && errno != EEXIST) fail(errno, "make {} {} inside the root", directory ? "directory" : "file", path);
+  // There is something that leads nowhere: a link.
+  if (done == -1 && links == Links::InRoot) return make_below(root, resolve_missing(root, path), make, Links::Refuse);
   // Without O_NOFOLLOW: with it, O_PATH would open a link that somebody put there just now.
   Fd made(openat2(parent.get(), name, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS));
   check(made.get(), "open {} inside the root", path);

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "runner/cli/container_events.h"
 #include "runner/cli/ready_socket.h"
 #include "runner/cli/tighten.h"
+#include "runner/plan/session_plan.h"
 #include "runner/session/time.h"
 
 namespace runner::cli {
@@ -56,12 +56,8 @@ std::string listener_json(const session::State& state, const char* status, const
 
 namespace {
 
-// The same program as in a session, at the same place.
 void run_under_init(isolate::Plan& plan) {
-  isolate::Bind program{helper_path("runner-init")};
-  isolate::Mount mount{isolate::kInitProgram, program};
-  mount.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-  plan.mounts.push_back(std::move(mount));
+  plan.mounts.push_back(plan::init_mount(helper_path("runner-init")));
   plan.process.argv.insert(plan.process.argv.begin(), {isolate::kInitProgram, "--"});
 }
 

@@ -8,12 +8,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <memory>
 
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/socket.h"
+#include "runner/events/trace.h"
 #include "runner/events/writer.h"
 #include "runner/oci/config.h"
 
@@ -41,9 +41,8 @@ Fd receiver(const std::string& path) {
 // The stream of a container is one, whichever commands tell it: its numbers and its chain are kept beside its state.
 events::Writer open_stream(const session::Entry& entry) {
   std::string log = entry.file("events.ndjson"), source = "runner/container/" + entry.id();
-  const char* parent = std::getenv("TRACEPARENT");
   if (::access(log.c_str(), F_OK) == 0) return events::Writer::resume(log, source);
-  return events::Writer::create(log, source, parent ? parent : "");
+  return events::Writer::create(log, source, events::caller_traceparent());
 }
 
 }  // namespace

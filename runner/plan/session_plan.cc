@@ -173,9 +173,7 @@ void add_init(const Host& host, Plan& plan) {
   plan.files.push_back({"/run/runner/", "", "", 0755});
   if (!host.privileged) return;  // an ordinary user's is a copy that nothing inside can reach
   plan.files.push_back({kInitProgram, "", "", 0755});
-  Mount mount{kInitProgram, Bind{host.init_program}};
-  mount.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-  plan.mounts.push_back(mount);
+  plan.mounts.push_back(init_mount(host.init_program));
 }
 
 // Where nothing is mounted yet: the folder above first, whatever the order of the flags.
@@ -281,6 +279,8 @@ IdMap map_ids(const Host& host, const User& user) {
 }
 
 }  // namespace
+
+isolate::Mount init_mount(const std::string& program) { return {isolate::kInitProgram, isolate::Bind{program}, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV}; }
 
 int rlimit_number(const std::string& name) {
   constexpr std::pair<const char*, int> kNames[] = {

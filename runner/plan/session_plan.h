@@ -43,6 +43,9 @@ using SeccompProfiles = std::vector<isolate::SeccompRules>;
 std::optional<SessionPlan> make_plan(const Config& config, const Policy& policy, const SeccompProfiles& profiles, const Host& host,
                                      Diagnostics& wrong);
 
+/// Our init, whose program is that file of the host, where it is executed as PID 1: isolate::kInitProgram.
+isolate::Mount init_mount(const std::string& program);
+
 /// RLIMIT_*, by its name in a policy: "nofile".
 int rlimit_number(const std::string& name);
 

@@ -2,25 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 #include "isolate/restorer.h"
 #include "isolate/sys/file.h"
+#include "isolate/sys/mount.h"
 #include "isolate/sys/paths.h"
 
 namespace runner::snapshot {
 
 namespace {
-
-// "\040" is how mountinfo writes a space.
-std::string unescape(const std::string& text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '\\' || i + 3 >= text.size()) plain += text[i];
-    else plain += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8)), i += 3;
-  }
-  return plain;
-}
 
 MountPoint::Kind kind_of(const std::string& at, const std::string& root, const std::string& type, int pid) {
   using Kind = MountPoint::Kind;
@@ -44,19 +33,9 @@ int planned_at(const isolate::Plan& plan, const std::string& at) {
   return -1;
 }
 
-// proc(5), mountinfo: ID PARENT MAJOR:MINOR ROOT MOUNT-POINT OPTIONS [TAGS...] - TYPE SOURCE SUPER-OPTIONS
 std::vector<MountPoint> mounts_of(int pid) {
-  std::istringstream lines(isolate::sys::read_file(fmt::format("/proc/{}/mountinfo", pid)));
   std::vector<MountPoint> all;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string id, parent, device, root, at, word, type;
-    words >> id >> parent >> device >> root >> at;
-    while (words >> word && word != "-") {
-    }
-    words >> type;
-    all.push_back({unescape(at), kind_of(unescape(at), unescape(root), type, pid)});
-  }
+  for (const isolate::sys::MountEntry& mount : isolate::sys::mount_table(pid)) all.push_back({mount.at, kind_of(mount.at, mount.root, mount.type, pid)});
   return all;
 }
 

@@ -118,7 +118,9 @@ TEST_SUITE("snapshot crash") {
       return false;
     };
     std::optional<Live> taking;
-    for (bool caught = false; !caught;) {
+    int tries = 0;
+    for (bool caught = false; !caught; ++tries) {
+      REQUIRE(tries < 20);
       if (taking) REQUIRE(runner({"snapshot", "rm", twins.shot.name}).code == 0);  // it was quicker than we
       taking.emplace(runner_argv({"snapshot", "create", "--leave-running", "--name", twins.shot.name, twins.one.id}), How{.env = {{"RUNNER_CRIU_TIMEOUT", "2"}}});
       caught = stop_criu_of(taking->pid());
