@@ -151,7 +151,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     if (plan.process.terminal && !plan.init) terminal = open_terminal(root.get(), *plan.process.terminal, plan.process.uid);
 
     stage = Stage::Devices;
-    fill_dev(root.get(), plan, terminal.slave.get());
+    fill_dev(root.get(), plan, terminal.slave.get(), handles.mounts.devices.get());
 
     stage = Stage::Root;
     make_paths_read_only(root.get(), plan.readonly_paths);

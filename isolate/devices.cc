@@ -26,6 +26,17 @@ void check_node(int node, const std::string& path, char type, unsigned major, un
   if ((info.st_mode & S_IFMT) != type_bits(type) || !same_number) fail(ENODEV, "use {} (it is not device {} {}:{})", path, type, major, minor);
 }
 
+std::uint32_t outside(const std::vector<IdRange>& ranges, std::uint32_t id) {
+  for (const IdRange& range : ranges)
+    if (id >= range.inside && id - range.inside < range.count) return range.outside + (id - range.inside);
+  fail(EOVERFLOW, "give a device to id {} (the user namespace does not map it)", id);
+}
+
+bool is_on_host(const Device& device) {
+  struct stat info;
+  return ::lstat(device.path.c_str(), &info) == 0 && (info.st_mode & S_IFMT) == type_bits(device.type) && info.st_rdev == ::makedev(device.major, device.minor);
+}
+
 void make_node(int root, const Device& device) {
   std::string path = clean_path(device.path);
   std::size_t slash = path.rfind('/');
@@ -43,13 +54,17 @@ void make_node(int root, const Device& device) {
   check(::chmod(fd_path(node.get()).c_str(), device.mode), "set the mode of {}", device.path);
 }
 
-void bind_node(int root, const Device& device) {
-  if (device.type == 'p') fail(EINVAL, "make {} (a FIFO cannot be taken from the host)", device.path);
-  Fd node = open_host_device(device.path, device.type, device.major, device.minor);
+void attach_node(int root, const Device& device, int node, std::uint64_t attributes) {
   Fd target = make_below(root, device.path, Make::File, Links::Refuse);
-  Fd mount = copy_mount(node.get(), "", false);
-  set_mount(mount.get(), kNodeAttributes, 0, false, MS_PRIVATE);
+  Fd mount = copy_mount(node, "", false);
+  set_mount(mount.get(), attributes, 0, false, MS_PRIVATE);
   attach_mount(mount.get(), target.get(), device.path);
+}
+
+void bind_node(int root, const Device& device, int made, std::size_t place) {
+  if (Fd node; made >= 0 && (node = Fd(::openat(made, std::to_string(place).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC))))
+    return attach_node(root, device, node.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+  attach_node(root, device, open_host_device(device.path, device.type, device.major, device.minor).get(), kNodeAttributes);
 }
 
 void link(int dev, const char* to, const char* name) {
@@ -64,17 +79,32 @@ Fd open_host_device(const std::string& path, char type, unsigned major, unsigned
   return node;
 }
 
-void fill_dev(int root, const Plan& plan, int console) {
+Fd make_devices(const Plan& plan) {
+  Fd folder;
+  if (!plan.makes(NamespaceKind::User) || !plan.privileged_start) return folder;
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    if (plan.devices[i].type == 'p' || is_on_host(plan.devices[i])) continue;
+    if (!folder) folder = new_mount("tmpfs", "tmpfs", {{"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    Device device = plan.devices[i];
+    device.path = fmt::format("/{}", i);
+    device.uid = outside(plan.ids.uids, device.uid), device.gid = outside(plan.ids.gids, device.gid);
+    make_node(folder.get(), device);
+  }
+  return folder;
+}
+
+void fill_dev(int root, const Plan& plan, int console, int made) {
   if (plan.devices.empty()) return;
-  // Only the initial user namespace may make nodes; elsewhere the host's are bound.
-  bool bind = plan.makes(NamespaceKind::User);
+  bool in_namespace = plan.makes(NamespaceKind::User);
   // The modes are exact: the caller's umask must not take bits away from /dev/null.
-  for (const Device& device : plan.devices) {
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    const Device& device = plan.devices[i];
+    bool bind = in_namespace && device.type != 'p';  // only the initial user namespace may make nodes
     try {
-      bind ? bind_node(root, device) : make_node(root, device);
+      bind ? bind_node(root, device, made, i) : make_node(root, device);
     } catch (const SystemError& error) {
       if (bind || error.code() != EPERM) throw;
-      bind_node(root, device);  // we are root of somebody else's user namespace: an engine without rights
+      bind_node(root, device, made, i);  // we are root of somebody else's user namespace: an engine without rights
     }
   }
 

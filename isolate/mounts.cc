@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "isolate/attributes.h"
 #include "isolate/copy_up.h"
 #include "isolate/devices.h"
 #include "isolate/ids.h"
@@ -37,11 +38,25 @@ void part_from_peers(int mount, std::uint64_t propagation) {
   set_mount(mount, 0, 0, true, propagation & MS_SLAVE ? MS_SLAVE : MS_PRIVATE);
 }
 
-Fd prepare_bind(const Bind& bind, std::uint64_t propagation) {
-  Fd mount = copy_mount(open_source(bind).get(), "", bind.recursive);
+Fd id_map_of(const Bind& bind) {
+  if (!bind.ids_of.empty()) return open_file(bind.ids_of, O_RDONLY);
+  return bind.ids.empty() ? Fd() : make_id_map(bind.ids);
+}
+
+Fd copy_bind(const Fd& source, const Bind& bind, std::uint64_t propagation, const Fd& id_map) {
+  Fd mount = copy_mount(source.get(), "", bind.recursive);
   part_from_peers(mount.get(), propagation);
-  if (!bind.ids.empty()) set_mount(mount.get(), 0, 0, bind.ids_recursive, 0, make_id_map(bind.ids).get());
+  if (id_map) set_mount(mount.get(), 0, 0, bind.ids_recursive, 0, id_map.get());
   return mount;
+}
+
+Fd prepare_bind(const Bind& bind, std::uint64_t propagation) { return copy_bind(open_source(bind), bind, propagation, id_map_of(bind)); }
+
+// Of what the mounts before this one have put together.
+Fd bind_inside(int root, const Bind& bind, std::uint64_t propagation, const Fd& id_map) {
+  Fd source = find_below(root, bind.from, Links::InRoot);
+  if (!source) fail(ENOENT, "open mount source {} inside the root", bind.from);
+  return copy_bind(source, bind, propagation, id_map);
 }
 
 // The folder may be the root of a file system of its own now.
@@ -107,11 +122,6 @@ Mount like_place(Mount mount, int place) {
   return mount;
 }
 
-void set_attributes(int fd, const Mount& mount) {
-  if (mount.set || mount.clear) set_mount(fd, mount.set, mount.clear, false);
-  if (mount.set_recursive || mount.clear_recursive) set_mount(fd, mount.set_recursive, mount.clear_recursive, true);
-}
-
 }  // namespace
 
 Disk bound_workspace(const Plan& plan) {
@@ -143,13 +153,19 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const D
   }
   for (const Mount& mount : plan.mounts) {
     Fd prepared;
-    if (auto* bind = std::get_if<Bind>(&mount.what)) prepared = bind->quota ? prepare_bounded(*bind, workspace) : prepare_bind(*bind, mount.propagation);
+    auto* bind = std::get_if<Bind>(&mount.what);
+    if (bind && bind->inside) {
+      handles.mounts.push_back(id_map_of(*bind));
+      continue;
+    }
+    if (bind) prepared = bind->quota ? prepare_bounded(*bind, workspace) : prepare_bind(*bind, mount.propagation);
     // Without a cgroup namespace a new cgroup2 mount would show the host's whole tree.
-    else if (std::holds_alternative<CgroupView>(mount.what) && !plan.makes(NamespaceKind::Cgroup) && !cgroup.empty())
+    if (std::holds_alternative<CgroupView>(mount.what) && !plan.makes(NamespaceKind::Cgroup) && !cgroup.empty())
       prepared = prepare_bind(Bind{cgroup, false}, 0);
-    if (prepared) set_attributes(prepared.get(), mount);
+    if (prepared) set_attributes(prepared.get(), mount, plan);
     handles.mounts.push_back(std::move(prepared));
   }
+  handles.devices = make_devices(plan);
   return handles;
 }
 
@@ -160,6 +176,7 @@ Fd attach_root(const Plan& plan, MountHandles& handles) {
   Fd old = open_dir("/");
   // Anywhere but on "/": umount2(2) below takes off what is on top there, and that must be the old root.
   if (handles.generated) attach_mount(handles.generated.get(), open_dir("/proc").get(), "the generated layer");
+  if (handles.devices) attach_mount(handles.devices.get(), open_dir("/sys").get(), "the devices");  // open_tree(2) copies nothing from a detached mount before Linux 6.15
   // On top of the old root: pivot_root(2) wants a mount point, and this is one that needs no directory of the host.
   attach_mount(handles.root.get(), old.get(), "the new root");
   return std::move(handles.root);
@@ -180,24 +197,27 @@ Fd make_place(int root, const std::string& path, Make make, Links links, const P
 }
 
 void attach_mounts(int root, const Plan& plan, MountHandles& handles) {
+  std::vector<Fd> read_only;  // at the end: there may still be places to make in them
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
-    const Mount& mount = plan.mounts[i];
+    Mount mount = plan.mounts[i];
     auto* fs = std::get_if<FileSystem>(&mount.what);
+    bool late = fs && fs->type == "tmpfs" && mount.set & MOUNT_ATTR_RDONLY;
+    if (late) mount.set &= ~std::uint64_t{MOUNT_ATTR_RDONLY};
     Fd place = fs && fs->like_place ? find_below(root, clean_path(mount.to), Links::InRoot) : Fd();
-    bool prepared = static_cast<bool>(handles.mounts[i]);
-    Fd made = prepared ? std::move(handles.mounts[i]) : make_mount(place ? like_place(mount, place.get()) : mount);
-    if (!prepared) set_attributes(made.get(), mount);
+    auto* bind = std::get_if<Bind>(&mount.what);
+    bool inside = bind && bind->inside, prepared = handles.mounts[i] && !inside;
+    Fd made = prepared ? std::move(handles.mounts[i])
+              : inside ? bind_inside(root, *bind, mount.propagation, handles.mounts[i])
+                       : make_mount(place ? like_place(mount, place.get()) : mount);
+    if (!prepared) set_attributes(made.get(), mount, plan);
     Fd target = find_target(root, mount, is_directory(made.get()), plan.process);
-    if (fs && fs->copy_up) {
-      bool read_only = mount.set & MOUNT_ATTR_RDONLY;
-      if (read_only) set_mount(made.get(), 0, MOUNT_ATTR_RDONLY, false);
-      copy_up(target.get(), made.get());
-      if (read_only) set_mount(made.get(), MOUNT_ATTR_RDONLY, 0, false);
-    }
+    if (fs && fs->copy_up) copy_up(target.get(), made.get());
     attach_mount(made.get(), target.get(), mount.to);
     // Only once it is attached may a mount be shared: a peer group needs a namespace.
     set_propagation(made.get(), mount.propagation);
+    if (late) read_only.push_back(std::move(made));
   }
+  for (const Fd& mount : read_only) set_mount(mount.get(), MOUNT_ATTR_RDONLY, 0, false);
   for (const std::string& path : plan.readonly_paths) {
     if (path.back() != '/') continue;
     try {

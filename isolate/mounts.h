@@ -19,7 +19,8 @@ struct MountHandles {
   sys::Fd root;                 // the new root, detached
   // A layer of it. Closing a detached mount waits for an RCU grace period (0.3 ms and more): this one goes away with the old root.
   sys::Fd generated;
-  std::vector<sys::Fd> mounts;  // one for each of Plan::mounts; empty where the child makes the mount itself
+  sys::Fd devices;              // make_devices(); it goes away with the old root too
+  std::vector<sys::Fd> mounts;  // one for each of Plan::mounts; empty where the child makes the mount itself; of a Bind::inside the id map, if it has one
 };
 
 /// Puts the quota of a bind in force, whose folder is made when it is the sandbox's own. No limit where no bind has one.

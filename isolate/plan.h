@@ -58,7 +58,10 @@ struct Bind {
   std::string from;
   bool recursive = true;
   IdMap ids;                   // on-disk ids to ids of the sandbox's parent; empty: unmapped
+  std::string ids_of;          // or a user namespace, by path, that has the map
   bool ids_recursive = false;  // of the mounts below too
+  bool replaces = false;       // the attributes of the source: see isolate/attributes.h
+  bool inside = false;         // `from` is a path of the new root, as the mounts before this one leave it
   bool follow_links = true;    // false: a symbolic link anywhere in the path of the source is refused
   std::optional<Quota> quota;  // of one bind at the most
   bool operator==(const Bind&) const = default;
@@ -257,6 +260,7 @@ struct Process {
   std::string cwd = "/";
   std::uint32_t uid = 0, gid = 0;
   std::vector<std::uint32_t> groups;
+  bool keep_groups = false;                     // those of whoever starts the sandbox instead
   std::optional<std::uint32_t> umask;
   Capabilities capabilities;
   bool no_new_privileges = true;

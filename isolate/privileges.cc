@@ -76,7 +76,7 @@ void become_user(const Process& process, const Capabilities& capabilities, bool 
   // Kept over the change of user, so that the sets below are ours to choose; where securebits are locked they are kept anyway.
   if (!(::prctl(PR_GET_SECUREBITS) & SECBIT_NO_SETUID_FIXUP)) check(::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities over setuid");
   // A process whose namespace forbids setgroups (an ordinary user's) has no groups to give up either.
-  if (::setgroups(process.groups.size(), process.groups.data()) == -1 && !(errno == EPERM && process.groups.empty()))
+  if (!process.keep_groups && ::setgroups(process.groups.size(), process.groups.data()) == -1 && !(errno == EPERM && process.groups.empty()))
     sys::fail(errno, "set the supplementary groups");
   check(::setresgid(process.gid, process.gid, process.gid), "become group {}", process.gid);
   check(::setresuid(process.uid, process.uid, process.uid), "become user {}", process.uid);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "isolate/breakpoints.h"
 #include "isolate/devices.h"
@@ -38,15 +39,20 @@ bool of_namespace(const Mount& mount, const Plan& plan) {
   return fs && (fs->type == "proc" || fs->type == "devpts" || fs->type == "sysfs" || fs->type == "mqueue");
 }
 
-// Whether mount n stands on such a view ("/sys/fs/cgroup"): then there is no place for it, and it is needed by itself alone.
-bool on_view(const Plan& plan, std::size_t n) {
-  const Mount* below = nullptr;
-  std::string at = clean_path(plan.mounts[n].to);
-  for (std::size_t i = 0; i < n; ++i) {
-    std::string path = clean_path(plan.mounts[i].to);
-    if (at.starts_with(path + "/") && (!below || path.size() >= clean_path(below->to).size())) below = &plan.mounts[i];
+// Where mounts are laid out that stand on such a view ("/sys/fs/cgroup"), for which there is no place yet: by itself, or on another one like it. Empty for
+// those that stand elsewhere.
+std::vector<std::string> places_alone(const Plan& plan) {
+  std::vector<std::string> at, alone(plan.mounts.size());
+  for (std::size_t n = 0; n < plan.mounts.size(); ++n) {
+    at.push_back(clean_path(plan.mounts[n].to));
+    std::optional<std::size_t> below;
+    for (std::size_t i = 0; i < n; ++i)
+      if (at[n].starts_with(at[i] + "/") && (!below || at[i].size() >= at[*below].size())) below = i;
+    if (!below) continue;
+    if (of_namespace(plan.mounts[*below], plan)) alone[n] = fmt::format("/{}", n);
+    else if (!alone[*below].empty()) alone[n] = alone[*below] + at[n].substr(at[*below].size());
   }
-  return below && of_namespace(*below, plan);
+  return alone;
 }
 
 // The file systems are made out here, where root inside has the number that the map gives it.
@@ -57,10 +63,13 @@ void own(Mount& mount, const Plan& plan) {
   fs->options.push_back({"gid", std::to_string(root_outside(plan.ids.gids))});
 }
 
-void attach_flat(int root, const Plan& plan) {
+void attach_flat(int root, const Plan& plan, const std::vector<std::string>& alone) {
+  Fd flat = open_dir("/run/flat");
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
-    if (of_namespace(plan.mounts[i], plan) || on_view(plan, i)) continue;
-    Fd copy = copy_mount(open_below(root, clean_path(plan.mounts[i].to), Links::InRoot).get(), "", false);
+    if (of_namespace(plan.mounts[i], plan)) continue;
+    if (alone[i] == fmt::format("/{}", i)) continue;  // it is there already
+    Fd laid = alone[i].empty() ? open_below(root, clean_path(plan.mounts[i].to), Links::InRoot) : open_below(flat.get(), alone[i], Links::Refuse);
+    Fd copy = copy_mount(laid.get(), "", false);
     struct stat info;
     check(::fstat(copy.get(), &info), "look at mount {}", plan.mounts[i].to);
     Fd place = make_below(open_dir("/").get(), flat_mount(i), S_ISDIR(info.st_mode) ? Make::Directory : Make::File, Links::Refuse);
@@ -74,6 +83,7 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   attach(options.run, "/run");
   if (options.store >= 0) attach(options.store, "/run/store");
   if (handles.generated) attach(handles.generated.get(), "/run/generated");
+  if (handles.devices) attach(handles.devices.get(), "/run/devices");
   attach(new_mount("tmpfs", "tmpfs", {{"size", "0"}, {"nr_inodes", "1"}, {"mode", "755"}, {"ro", ""}}, kMask).get(), kNoFiles);
   attach(handles.root.get(), kLaidOut);
   Fd null = copy_mount(open_host_device("/dev/null", 'c', 1, 3).get(), "", false), top = open_dir("/");
@@ -83,15 +93,16 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   if (plan.root.read_only) set_mount(bare.get(), MOUNT_ATTR_RDONLY, 0, false);
   attach(bare.get(), kBareRoot);
 
+  std::vector<std::string> places = places_alone(plan);
   Plan rest = plan, alone = plan;
   MountHandles prepared, prepared_alone;
   rest.mounts.clear(), alone.mounts.clear(), alone.readonly_paths.clear();
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
     if (of_namespace(plan.mounts[i], plan)) continue;
-    bool off = on_view(plan, i);
+    bool off = !places[i].empty();
     Mount& mount = (off ? alone : rest).mounts.emplace_back(plan.mounts[i]);
     own(mount, plan);
-    if (off) mount.to = fmt::format("/{}", i);
+    if (off) mount.to = places[i];
     (off ? prepared_alone : prepared).mounts.push_back(std::move(handles.mounts[i]));
   }
   if (!alone.mounts.empty()) attach_mounts(open_dir("/run/flat").get(), alone, prepared_alone);
@@ -101,9 +112,9 @@ void lay_out(const Plan& plan, MountHandles handles, const RestorerOptions& opti
   for (const Mount& mount : plan.mounts)
     if (of_namespace(mount, plan)) make_below(handles.root.get(), clean_path(mount.to), Make::Directory, Links::Refuse);
   if (plan.process.terminal && !plan.init) make_below(handles.root.get(), "/dev/console", Make::File, Links::Refuse);  // CRIU mounts it
-  fill_dev(handles.root.get(), plan, -1);
+  fill_dev(handles.root.get(), plan, -1, handles.devices.get());
   ::setfsuid(0), ::setfsgid(0);
-  attach_flat(handles.root.get(), plan);
+  attach_flat(handles.root.get(), plan, places);
 }
 
 [[noreturn]] void become_criu(const Plan& plan, std::vector<Fd> groups, const RestorerOptions& options, Link link) noexcept {

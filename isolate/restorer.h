@@ -15,7 +15,7 @@
 namespace isolate {
 
 /// In the restorer's mount namespace /run is a file system of the caller's, with these folders (the caller makes them).
-inline constexpr const char* kRestoreFolders[] = {"root", "bare", "flat", "generated", "empty", "store"};
+inline constexpr const char* kRestoreFolders[] = {"root", "bare", "flat", "generated", "devices", "empty", "store"};
 inline constexpr const char* kLaidOut = "/run/root";    // the plan's root with all its mounts, but those of the kernel's own file systems
 inline constexpr const char* kBareRoot = "/run/bare";   // the root alone
 /// Mount n of the plan without those below it: in a new user namespace a mount cannot be taken from under others, which are locked together

@@ -9,6 +9,7 @@
 
 #include "runner/cli/checkpoint.h"
 #include "runner/cli/container.h"
+#include "runner/oci/hierarchies.h"
 #include "runner/snapshot/container.h"
 
 namespace runner::cli {
@@ -53,6 +54,7 @@ void CriuWords::give(snapshot::ImageOptions& options, const Context& context, co
   options.criu = found_criu(context.globals);
   options.images = images.empty() ? "checkpoint" : images;
   options.work = work.empty() ? own_work : work;
+  report_debug(context.globals, fmt::format("{} uses the images in {} and writes its log to {}", options.criu, options.images, options.work));
 }
 
 namespace {
@@ -68,13 +70,14 @@ void read_address(const std::string& text, snapshot::CheckpointOptions& options)
   options.page_server_port = std::stoi(port);
 }
 
-isolate::Plan plan_of(const session::State& state) {
+isolate::Plan plan_of(Context& context, const session::State& state) {
   oci::LoadOptions load;
   load.id = state.id;
   load.privileged = ::geteuid() == 0;
   Diagnostics wrong;
   auto container = oci::load_bundle(state.bundle, "", load, wrong);
   if (!container) throw std::runtime_error(fmt::format("cannot checkpoint the container: its bundle is no longer readable: {}", wrong.text()));
+  oci::show_hierarchies(container->plan, state.cgroup, context.cgroups());
   return std::move(container->plan);
 }
 
@@ -105,7 +108,7 @@ int checkpoint_main(Context& context) {
   if (status != session::Status::Running && status != session::Status::Paused)
     throw std::runtime_error(fmt::format("cannot checkpoint a container that is {}", session::status_name(status)));
   words.give(checkpoint, context, entry.file("criu.work"));
-  for (const std::string& note : snapshot::checkpoint(context.directories(), context.cgroups(), state, plan_of(state), checkpoint))
+  for (const std::string& note : snapshot::checkpoint(context.directories(), context.cgroups(), state, plan_of(context, state), checkpoint))
     report_warning(context.globals, note);
   return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "isolate/apparmor.h"
 #include "isolate/hooks.h"
+#include "isolate/namespaces.h"
 #include "isolate/sealed.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
@@ -19,6 +20,7 @@
 #include "runner/cli/container_events.h"
 #include "runner/cli/ready_socket.h"
 #include "runner/cli/tighten.h"
+#include "runner/oci/hierarchies.h"
 #include "runner/plan/session_plan.h"
 #include "runner/session/time.h"
 
@@ -61,6 +63,15 @@ void run_under_init(isolate::Plan& plan) {
   plan.process.argv.insert(plan.process.argv.begin(), {isolate::kInitProgram, "--"});
 }
 
+systemd::Scope started_scope(oci::Container& container, session::State& state) {
+  const auto& [unit, slice] = *container.scope;
+  auto scope = systemd::Scope::start(helper_path("runner-systemd"), unit, slice, "runner container " + state.id, container.plan.cgroup.limits);
+  container.plan.cgroup.path = state.cgroup = scope.cgroup();
+  container.plan.cgroup.given = true;
+  state.scope = unit;
+  return scope;
+}
+
 }  // namespace
 
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags) {
@@ -97,13 +108,10 @@ session::State new_state(const std::string& id, const oci::Container& container)
   return state;
 }
 
-std::optional<systemd::Scope> begin_scope(oci::Container& container, session::State& state) {
-  if (!container.scope) return std::nullopt;
-  const auto& [unit, slice] = *container.scope;
-  auto scope = systemd::Scope::start(helper_path("runner-systemd"), unit, slice, "runner container " + state.id, container.plan.cgroup.limits);
-  container.plan.cgroup.path = state.cgroup = scope.cgroup();
-  container.plan.cgroup.given = true;
-  state.scope = unit;
+std::optional<systemd::Scope> begin_cgroup(Context& context, oci::Container& container, session::State& state) {
+  std::optional<systemd::Scope> scope;
+  if (container.scope) scope = started_scope(container, state);
+  oci::show_hierarchies(container.plan, state.cgroup, context.cgroups());
   return scope;
 }
 
@@ -123,6 +131,13 @@ void write_process(Context& context, const session::Entry& entry, const isolate:
 }
 
 namespace {
+
+std::string described(const std::string& id, const isolate::Plan& plan) {
+  std::string namespaces;
+  for (const isolate::Namespace& n : plan.namespaces) namespaces += fmt::format(" {}{}{}", isolate::namespace_name(n.kind), n.join.empty() ? "" : "=", n.join);
+  return fmt::format("container {}: root {}, cgroup {}, namespaces{}, {} mounts, {} devices, {} system call filters", id, plan.root.path, plan.cgroup.path, namespaces,
+                     plan.mounts.size(), plan.devices.size(), plan.seccomp.size());
+}
 
 // The descriptors of LISTEN_FDS come first, then those of --preserve-fds: sd_listen_fds(3).
 // One that closes on exec is our own and not the caller's.
@@ -159,7 +174,7 @@ Created create_container(Context& context, const std::string& id, const CreateFl
   session::Entry entry = new_entry(context, id);
   try {
     entry.write_state(state);
-    auto scope = begin_scope(container, state);
+    auto scope = begin_cgroup(context, container, state);
     offer_ready_socket(entry, container.plan, state);
     Fd listener;
     if (gate) listener = listen_at(entry.file("start.sock"));
@@ -177,11 +192,13 @@ Created create_container(Context& context, const std::string& id, const CreateFl
       state.start_time = session::start_time_of(pid);
       write_process(context, entry, container.plan);
     };
+    if (context.globals.debug) report_debug(context.globals, described(id, container.plan));
     isolate::Sandbox sandbox = isolate::start(container.plan, options);
     scope.reset();  // which has the container's process now
     for (const std::string& limit : sandbox.cgroup().missing()) report_warning(context.globals, fmt::format("the {} is not in force: this host cannot enforce it", limit));
 
     state.pid = sandbox.child().pid();
+    report_debug(context.globals, fmt::format("process {} stands behind its walls and waits to execute {}", state.pid, container.plan.process.argv.at(0)));
     state.started = !gate;  // `run` goes on at once, and takes the entry away if that fails
     if (!flags.console_socket.empty()) send_console(flags.console_socket, sandbox.terminal().get());
     entry.write_state(state);

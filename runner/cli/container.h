@@ -34,8 +34,8 @@ Created create_container(Context& context, const std::string& id, const CreateFl
 /// The bundle's config.json. Throws with all that is wrong with it; its warnings are reported.
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags);
 session::State new_state(const std::string& id, const oci::Container& container);
-/// With --systemd-cgroup: systemd makes the container's group, which `container` and `state` then name, and keeps it while the result lives.
-std::optional<systemd::Scope> begin_scope(oci::Container& container, session::State& state);
+/// Which group the container is in, and where it sees it. With --systemd-cgroup systemd makes the group, and keeps it while the result lives.
+std::optional<systemd::Scope> begin_cgroup(Context& context, oci::Container& container, session::State& state);
 session::Entry new_entry(Context& context, const std::string& id);
 /// What `exec` starts from.
 void write_process(Context& context, const session::Entry& entry, const isolate::Plan& plan);

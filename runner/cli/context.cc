@@ -24,7 +24,7 @@ void Globals::declare(Options& options) {
   options.value("--criu", criu, "path of criu");
   options.value("--cgroup-manager", cgroup_manager, "cgroupfs or disabled");
   options.flag("--systemd-cgroup", systemd_cgroup, "systemd makes the cgroup of a container: cgroupsPath is slice:prefix:name");
-  options.flag("--debug", debug, "accepted as runc has it");
+  options.flag("--debug", debug, "say what is done: in the file of --log, else on stderr");
 }
 
 bool takes_value(const std::string& flag) {
@@ -76,19 +76,20 @@ void check_id(const std::string& id) {
 
 namespace {
 
+std::string log_line(const Globals& globals, const char* level, const std::string& message) {
+  std::string time = session::rfc3339_now();
+  if (globals.log_format != "json") return fmt::format("time=\"{}\" level={} msg={:?}", time, level, message);
+  nlohmann::ordered_json line{{"level", level}, {"msg", message}, {"time", time}};
+  return line.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+}
+
 // Engines decode the file as a stream of objects and show the last message of level "error": oci-clients.md, rule 2.
 void log_to_file(const Globals& globals, const char* level, const std::string& message) {
   if (globals.log.empty()) return;
   try {
     spdlog::logger logger("runner", std::make_shared<spdlog::sinks::basic_file_sink_st>(globals.log));
     logger.set_pattern("%v");
-    std::string time = session::rfc3339_now();
-    if (globals.log_format == "json") {
-      nlohmann::ordered_json line{{"level", level}, {"msg", message}, {"time", time}};
-      logger.info("{}", line.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
-    } else {
-      logger.info("time=\"{}\" level={} msg={:?}", time, level, message);
-    }
+    logger.info("{}", log_line(globals, level, message));
   } catch (const std::exception& error) {
     fmt::print(stderr, "runner: --log {}: {}\n", globals.log, error.what());
   }
@@ -109,6 +110,12 @@ void report_error(const Globals& globals, const std::string& message) {
 void report_warning(const Globals& globals, const std::string& message) {
   log_to_file(globals, "warning", message);
   std::fputs(fmt::format("runner: warning: {}\n", message).c_str(), stderr);
+}
+
+void report_debug(const Globals& globals, const std::string& message) {
+  if (!globals.debug) return;
+  if (globals.log.empty()) std::fputs((log_line(globals, "debug", message) + '\n').c_str(), stderr);
+  else log_to_file(globals, "debug", message);
 }
 
 std::string sentence(const isolate::SetupFailure& failure) {

@@ -54,6 +54,8 @@ inline constexpr int kSessionVerbFailed = 125;
 /// For people on stderr, and for clients in the file of --log.
 void report_error(const Globals& globals, const std::string& message);
 void report_warning(const Globals& globals, const std::string& message);
+/// What is done, where --debug asks: in the file of --log, else on stderr in the same form.
+void report_debug(const Globals& globals, const std::string& message);
 
 /// A set-up failure in one line: "container set-up failed at exec: exec: "x": ... (hint)".
 std::string sentence(const isolate::SetupFailure& failure);

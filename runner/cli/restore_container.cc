@@ -24,7 +24,7 @@ struct Restoring {
 
 isolate::Sandbox restore(Context& context, const CreateFlags& flags, Restoring it) {
   it.entry.write_state(it.state);
-  auto scope = begin_scope(it.container, it.state);
+  auto scope = begin_cgroup(context, it.container, it.state);
   it.how.meanwhile = [&] { write_process(context, it.entry, it.container.plan); };
   it.how.hook_state = [&](const char* status, pid_t pid) { return state_json(it.state, status, pid); };
   it.how.on_restored = [&](pid_t pid) {

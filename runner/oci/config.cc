@@ -46,6 +46,8 @@ void read_annotations(json::Value config, Container& to) {
   json::Value annotations = config["annotations"].object();
   annotations.read(to.annotations);
   const std::string prefix = kAnnotationPrefix;
+  // crun's, which podman writes for --group-add keep-groups.
+  to.plan.process.keep_groups = to.annotations.contains("run.oci.keep_original_groups") && to.annotations["run.oci.keep_original_groups"] != "0";
   for (json::Value each : annotations.values()) {
     if (each.key().rfind(prefix, 0) != 0) continue;
     std::string_view name = each.key().substr(prefix.size());

@@ -26,6 +26,7 @@ struct Reading {
   isolate::Mount mount;
   std::string type, source;
   bool wants_id_map = false, id_map_recursive = false;
+  bool chooses_times = false;  // of access: names a way, and does not only take one away
 };
 
 // One of three values, so it is always cleared before it is set; taking one of them away leads back to the default.
@@ -61,6 +62,7 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
   switch (option->effect) {
     case MountEffect::Attribute:
     case MountEffect::AccessTime:
+      if (!option->clear && !option->recursive) reading.chooses_times |= option->effect == MountEffect::AccessTime || option->flag == MOUNT_ATTR_NODIRATIME;
       return set_attribute(*option, mount);
     case MountEffect::Propagation:
       if (mount.propagation && mount.propagation != option->flag)
@@ -96,6 +98,18 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
   }
 }
 
+bool is_below(const std::string& path, const std::string& folder) { return !folder.empty() && path.starts_with(folder + "/"); }
+
+// A source that lies below a mount before this one is there only inside.
+void look_inside(Bind& bind, Reading& reading) {
+  const std::string& root = reading.to.plan.root.path;
+  if (!is_below(bind.from, root)) return;
+  std::string path = bind.from.substr(root.size());
+  const auto& before = reading.to.plan.mounts;
+  bind.inside = std::any_of(before.begin(), before.end(), [&](const isolate::Mount& mount) { return path == mount.to || is_below(path, mount.to); });
+  if (bind.inside) bind.from = path;
+}
+
 void read_destination(Reading& reading) {
   json::Value field = reading.entry["destination"];
   std::string path;
@@ -106,6 +120,8 @@ void read_destination(Reading& reading) {
     path.insert(0, "/");
   }
   reading.mount.to = absolute_path(field, path);
+  // As some engines have it: where it is on the host.
+  if (is_below(reading.mount.to, reading.to.plan.root.path)) reading.mount.to.erase(0, reading.to.plan.root.path.size());
   if (reading.mount.to == "/") field.wrong("must not be the root itself");
 }
 
@@ -120,6 +136,7 @@ void choose_what(const std::vector<std::string>& options, Reading& reading) {
       reading.entry["source"].wrong("is missing: a bind needs it");
     else if (bind.from[0] != '/')
       bind.from = reading.to.bundle + "/" + bind.from;
+    look_inside(bind, reading);
     reading.mount.what = std::move(bind);
   } else if (reading.type == "cgroup" || reading.type == "cgroup2") {
     reading.mount.what = CgroupView{};
@@ -144,11 +161,15 @@ void read_id_map(Reading& reading) {
     read_id_ranges(uids, bind->ids.uids);
     read_id_ranges(gids, bind->ids.gids);
   } else {
-    if (!reading.to.plan.makes(NamespaceKind::User))
-      return reading.entry.wrong(
-          "has the option idmap: it needs uidMappings and gidMappings, or a new user namespace to take them from");
-    bind->ids = reading.to.plan.ids;
+    const auto& namespaces = reading.to.plan.namespaces;
+    auto user = std::find_if(namespaces.begin(), namespaces.end(), [](const auto& n) { return n.kind == NamespaceKind::User; });
+    if (user == namespaces.end())
+      return reading.entry.wrong("has the option idmap: it needs uidMappings and gidMappings, or a user namespace to take them from");
+    if (user->join.empty()) bind->ids = reading.to.plan.ids;
+    else bind->ids_of = user->join;
   }
+  if (bind->inside && reading.to.plan.makes(NamespaceKind::User))
+    reading.entry.wrong("is made of what lies inside, and can only be id-mapped where there is no user namespace");
 }
 
 // What does not exist yet has nothing to be cleared; a call the less for each mount.
@@ -156,6 +177,16 @@ void forget_needless_clears(isolate::Mount& mount) {
   if (!std::holds_alternative<FileSystem>(mount.what)) return;
   mount.clear = mount.set & kAccessTime ? kAccessTime : 0;
   mount.clear_recursive = mount.set_recursive & kAccessTime ? kAccessTime : 0;
+}
+
+// As runc and crun do it, who remount a bind: isolate/attributes.h. Only the time of access stays as it is where no way is chosen.
+void replace_attributes(isolate::Mount& mount, bool chooses_times) {
+  auto* bind = std::get_if<Bind>(&mount.what);
+  if (!bind || !(mount.set | mount.clear)) return;
+  constexpr std::uint64_t kTimes = kAccessTime | MOUNT_ATTR_NODIRATIME;
+  bind->replaces = true;
+  mount.clear = chooses_times ? mount.clear | kTimes : mount.clear & ~kTimes;
+  if (!chooses_times) mount.set &= ~kTimes;
 }
 
 // The group of terminals, 5, is often not mapped in a user namespace: then devpts refuses it.
@@ -173,6 +204,7 @@ void drop_unmapped_group(FileSystem& fs, const isolate::Plan& plan) {
 void finish(Reading& reading) {
   isolate::Mount& mount = reading.mount;
   forget_needless_clears(mount);
+  replace_attributes(mount, reading.chooses_times);
   if (auto* fs = std::get_if<FileSystem>(&mount.what)) {
     drop_unmapped_group(*fs, reading.to.plan);
     bool has_mode = std::any_of(fs->options.begin(), fs->options.end(), [](const auto& option) { return option.first == "mode"; });

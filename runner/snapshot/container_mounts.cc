@@ -38,9 +38,11 @@ Kind kind_in(const isolate::Plan& plan, const MountPoint& mount, pid_t pid) {
     auto* fs = std::get_if<isolate::FileSystem>(&plan.mounts[static_cast<std::size_t>(n)].what);
     if (!fs) return Kind::Ours;
     if (fs->type == "proc" || fs->type == "devpts" || fs->type == "mqueue" || fs->type == "sysfs") return Kind::Criu;
-    // CRIU packs a tmpfs with tar, which takes 3 ms of a restore: one that holds nothing is as good new. /dev is as we fill it.
+    // CRIU packs a tmpfs with tar, which takes 3 ms of a restore: one that holds nothing but our mounts is as good new. /dev is as we fill it.
     if (fs->type != "tmpfs" || mount.at == "/dev") return Kind::Ours;
-    return isolate::sys::list_dir(fmt::format("/proc/{}/root{}", pid, mount.at)).empty() ? Kind::Ours : Kind::Criu;
+    std::vector<std::string> names = isolate::sys::list_dir(fmt::format("/proc/{}/root{}", pid, mount.at));
+    auto is_place = [&](const std::string& name) { return planned_at(plan, mount.at + "/" + name) >= 0; };
+    return std::all_of(names.begin(), names.end(), is_place) ? Kind::Ours : Kind::Criu;
   }
   // In /proc and /sys a path that is read-only is a bind of that file system on itself, which CRIU makes again; a mask is not.
   if (has(plan.masked_paths, mount.at)) {

@@ -1,6 +1,7 @@
 // The mounts of config.json: kinds, options, id maps.
 #include <sys/mount.h>
 
+#include "runner/oci/hierarchies.h"
 #include "runner/oci/mount_options.h"
 #include "tests/unit/oci_support.h"
 
@@ -44,7 +45,7 @@ TEST_CASE("a bind is told by its type or its option, and recursive by rbind alon
   CHECK(read_one(bind_with({"rbind"})) == isolate::Mount{"/mnt", Bind{"/data", true}});
   Json mount = tmpfs_with({"ro", "bind"});
   mount["source"] = "sub/dir";
-  CHECK(read_one(mount) == isolate::Mount{"/mnt", Bind{"/bundle/sub/dir", false}, MOUNT_ATTR_RDONLY});
+  CHECK(read_one(mount) == isolate::Mount{"/mnt", Bind{.from = "/bundle/sub/dir", .recursive = false, .replaces = true}, MOUNT_ATTR_RDONLY});
   mount.erase("source");
   CHECK(mistakes(with_mount(mount)) == "config.json: mounts[0].source: is missing: a bind needs it");
 }
@@ -107,7 +108,7 @@ TEST_CASE("access time is one field of several bits: it is cleared whole before 
     Options all{"rbind"};
     all.insert(all.end(), options.begin(), options.end());
     isolate::Mount mount = read_one(bind_with(all));
-    CHECK((mount.clear == 0 || mount.clear == kAccessTime));
+    CHECK((mount.clear == 0 || mount.clear == (kAccessTime | MOUNT_ATTR_NODIRATIME)));
     return std::pair{mount.set, mount.clear != 0};
   };
   CHECK(access({}) == std::pair{std::uint64_t{0}, false});
@@ -116,7 +117,10 @@ TEST_CASE("access time is one field of several bits: it is cleared whole before 
   CHECK(access({"noatime", "strictatime"}) == std::pair{std::uint64_t{MOUNT_ATTR_STRICTATIME}, true});
   CHECK(access({"noatime", "atime"}) == std::pair{std::uint64_t{MOUNT_ATTR_RELATIME}, true});
   CHECK(access({"noatime", "nostrictatime"}) == std::pair{std::uint64_t{MOUNT_ATTR_NOATIME}, true});
-  CHECK(access({"atime"}) == std::pair{std::uint64_t{MOUNT_ATTR_RELATIME}, true});
+  CHECK(access({"nodiratime"}) == std::pair{std::uint64_t{MOUNT_ATTR_NODIRATIME}, true});
+  // As with mount(2): who takes one way away and names no other leaves what there is.
+  CHECK(access({"atime"}) == std::pair{std::uint64_t{0}, false});
+  CHECK(access({"norelatime", "diratime"}) == std::pair{std::uint64_t{0}, false});
 
   isolate::Mount mount = read_one(tmpfs_with({"strictatime"}));
   CHECK(mount.set == MOUNT_ATTR_STRICTATIME);
@@ -127,6 +131,58 @@ TEST_CASE("access time is one field of several bits: it is cleared whole before 
   mount = read_one(bind_with({"rbind", "rnoatime"}));
   CHECK(mount.set_recursive == MOUNT_ATTR_NOATIME);
   CHECK(mount.clear_recursive == kAccessTime);
+}
+
+TEST_CASE("a bind with any option has what it names, and no attribute of its source") {
+  auto replaces = [](const Options& options) { return std::get<Bind>(read_one(bind_with(options)).what).replaces; };
+  CHECK(!replaces({}));
+  CHECK(!replaces({"rbind", "rprivate", "rnosuid"}));
+  for (const char* option : {"ro", "rw", "dev", "nosymfollow", "relatime", "nodiratime"}) CHECK(replaces({"bind", option}));
+}
+
+TEST_CASE("a source below an earlier mount is looked for inside") {
+  Json config = with_mount(bind_with({}));
+  auto add = [&](const char* from) {
+    config["mounts"].push_back({{"destination", "/copy"}, {"source", from}, {"options", {"rbind"}}});
+    isolate::Mount last = good(config).plan.mounts.back();
+    config["mounts"].erase(config["mounts"].size() - 1);
+    return std::get<Bind>(last.what);
+  };
+  CHECK(add("rootfs/mnt/x").inside);
+  CHECK(add("/bundle/rootfs/mnt").from == "/mnt");
+  CHECK(!add("/bundle/rootfs/mnt2").inside);
+  CHECK(add("/bundle/rootfs/mnt2").from == "/bundle/rootfs/mnt2");
+  CHECK(!add("/mnt").inside);
+  config["mounts"].push_back({{"destination", "/copy"}, {"source", "rootfs/mnt"}, {"options", {"rbind", "idmap"}}});
+  add_user_namespace(config);
+  CHECK(mistakes(config) == "config.json: mounts[1]: is made of what lies inside, and can only be id-mapped where there is no user namespace");
+}
+
+TEST_CASE("hierarchies of cgroup v1 are folders below the view") {
+  Json config = with_mount({{"destination", "/sys/fs/cgroup"}, {"type", "cgroup"}, {"source", "cgroup"}, {"options", {"ro", "nosuid"}}});
+  isolate::CgroupHost host;
+  host.v2 = "/sys/fs/cgroup/unified";
+  auto shown = [&](const char* group) {
+    isolate::Plan plan = good(config).plan;
+    show_hierarchies(plan, group, host);
+    return plan.mounts;
+  };
+  CHECK(std::holds_alternative<CgroupView>(shown("/a/c1").at(0).what));  // cgroup v2 alone
+  host.v1 = {{"cpu", "/sys/fs/cgroup/cpu,cpuacct"}, {"cpuacct", "/sys/fs/cgroup/cpu,cpuacct"}, {"name=systemd", "/sys/fs/cgroup/systemd"}};
+  std::vector<isolate::Mount> mounts = shown("/a/c1");
+  REQUIRE(mounts.size() == 6);
+  CHECK(std::get<FileSystem>(mounts[0].what).type == "tmpfs");
+  std::vector<std::string> folders;
+  for (std::size_t i = 1; i < mounts.size(); ++i) {
+    CHECK(mounts[i].set == (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID));
+    folders.push_back(mounts[i].to + " " + std::get<Bind>(mounts[i].what).from);
+  }
+  CHECK(folders == std::vector<std::string>{"/sys/fs/cgroup/cpu /sys/fs/cgroup/cpu,cpuacct/a/c1", "/sys/fs/cgroup/cpu,cpuacct /sys/fs/cgroup/cpu,cpuacct/a/c1",
+                                            "/sys/fs/cgroup/cpuacct /sys/fs/cgroup/cpu,cpuacct/a/c1", "/sys/fs/cgroup/systemd /sys/fs/cgroup/systemd/a/c1",
+                                            "/sys/fs/cgroup/unified /sys/fs/cgroup/unified/a/c1"});
+  CHECK(shown("").size() == 1);  // cgroups are disabled
+  add_namespace(config, "cgroup");
+  CHECK(shown("/a/c1").size() == 1);
 }
 
 TEST_CASE("propagation is one word") {
@@ -167,6 +223,10 @@ TEST_CASE("a destination is absolute, clean, and inside") {
   mount["destination"] = "/a/../../etc";
   CHECK(mistakes(with_mount(mount)) ==
         "config.json: mounts[0].destination: must not contain '..', as '/a/../../etc' does");
+  mount["destination"] = "/bundle/rootfs/mnt/x";  // where it is on the host
+  CHECK(read_one(mount).to == "/mnt/x");
+  mount["destination"] = "/bundle/rootfs2";
+  CHECK(read_one(mount).to == "/bundle/rootfs2");
   for (const char* root : {"/", "//", "/."}) {
     mount["destination"] = root;
     CHECK(mistakes(with_mount(mount)) == "config.json: mounts[0].destination: must not be the root itself");
@@ -211,10 +271,13 @@ TEST_CASE("an id-mapped mount has both maps, or those of the user namespace") {
         "config.json: mounts[0].gidMappings: is missing: an id-mapped mount needs both maps");
 
   Json config = with_mount(bind_with({"bind", "idmap"}));
-  CHECK(mistakes(config).find("or a new user namespace to take them from") != std::string::npos);
+  CHECK(mistakes(config).find("or a user namespace to take them from") != std::string::npos);
   add_user_namespace(config);
   CHECK(std::get<Bind>(good(config).plan.mounts[0].what).ids ==
         isolate::IdMap{{{0, 100000, 1000}}, {{0, 100000, 1000}}});
+  Json joined = with_mount(bind_with({"bind", "idmap"}));
+  add_namespace(joined, "user", "/proc/1/ns/user");
+  CHECK(std::get<Bind>(good(joined).plan.mounts[0].what).ids_of == "/proc/1/ns/user");
   config["mounts"][0]["options"] = {"bind", "ridmap"};
   good(config);
   config["mounts"][0]["options"] = {"rbind", "ridmap"};
