@@ -136,7 +136,7 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
     } else if (need.v2_only && host.has(need.controller)) {
       fail(ENOTSUP, "set {} (invalid configuration: that is a file of cgroup v2, and this host has the {} controller in v1)", need.what, need.controller);
     } else {
-      fail(ENOTSUP, "set the {} (no cgroup hierarchy of this host has the {} controller; say on_missing: warn to go on without)",
+      fail(ENOTSUP, "set the {} (the requested cgroup controller `{}` is not available: no hierarchy of this host has it; say on_missing: warn to go on without)",
            need.what, need.controller);
     }
   }

@@ -31,8 +31,8 @@ using namespace isolate::sys;
 namespace {
 
 struct ExecFlags {
-  std::string console_socket, pidfd_socket, cwd, user, process, pid_file, label, apparmor, cgroup;
-  std::vector<std::string> env, capabilities, groups;
+  std::string console_socket, pidfd_socket, cwd, user, process, pid_file, label, apparmor;
+  std::vector<std::string> env, capabilities, groups, cgroups;
   bool terminal = false, detach = false, no_new_privileges = false, ignore_paused = false;
   int preserve_fds = 0;
   // Of a session only:
@@ -56,7 +56,7 @@ struct ExecFlags {
     o.flag("--no-new-privs", no_new_privileges, "set no_new_privs");
     o.values("-c,--cap", capabilities, "further capabilities");
     o.number("--preserve-fds", preserve_fds, "how many descriptors from 3 on it inherits");
-    o.value("--cgroup", cgroup, "a cgroup below the container's to run in: PATH, or on cgroup v1 CONTROLLER[,CONTROLLER]:PATH");
+    o.values("--cgroup", cgroups, "a cgroup below the container's to run in: PATH, or on cgroup v1, several times, CONTROLLER[,CONTROLLER]:PATH");
     o.flag("--ignore-paused", ignore_paused, "also in a paused container");
     o.flag("-i,--interactive", interactive, "accepted as docker has it: standard input always goes in");
     o.value("--timeout", timeout, "session: how long it may take (30s, 5m); exit code 124");
@@ -144,15 +144,7 @@ struct Pipes {
   }
 };
 
-// Where the process begins: in the container's group, or in one below.
-isolate::Cgroup group_of(Context& context, const std::string& asked, const session::State& state) {
-  isolate::Cgroup group = isolate::Cgroup::open(state.cgroup, context.cgroups());
-  if (state.cgroup.empty() && asked.empty()) return group;
-  if (asked.empty()) {
-    // Processes are in the leaves of cgroup v2 only: where those inside have moved themselves to one, so does this one.
-    std::string theirs = group.v2_path().empty() || context.cgroups().v2_controllers.empty() ? "" : isolate::v2_group_of(state.pid);
-    return theirs.starts_with(state.cgroup + "/") ? group.below(theirs.substr(state.cgroup.size()), {}) : std::move(group);
-  }
+isolate::Cgroup group_below(const isolate::Cgroup& group, const std::string& asked) {
   std::size_t colon = asked.find(':');
   std::string path = colon == std::string::npos ? asked : asked.substr(colon + 1);
   std::vector<std::string> controllers;
@@ -168,9 +160,23 @@ isolate::Cgroup group_of(Context& context, const std::string& asked, const sessi
   }
 }
 
+// Where the process begins: in the container's group, or in one below.
+isolate::Cgroup group_of(Context& context, const std::vector<std::string>& asked, const session::State& state) {
+  isolate::Cgroup group = isolate::Cgroup::open(state.cgroup, context.cgroups());
+  if (state.cgroup.empty() && asked.empty()) return group;
+  if (asked.empty()) {
+    // Processes are in the leaves of cgroup v2 only: where those inside have moved themselves to one, so does this one.
+    std::string theirs = group.v2_path().empty() || context.cgroups().v2_controllers.empty() ? "" : isolate::v2_group_of(state.pid);
+    return theirs.starts_with(state.cgroup + "/") ? group.below(theirs.substr(state.cgroup.size()), {}) : std::move(group);
+  }
+  if (asked.size() > 1 && context.cgroups().v1.empty()) throw UsageError("exec: --cgroup: cgroup v2 has one hierarchy, and a process is in one group of it");
+  for (const std::string& each : asked) group = group_below(group, each);
+  return group;
+}
+
 // One of these needs the process as a child of ours, which joins the session from outside.
 bool joins(const ExecFlags& flags) {
-  return !flags.process.empty() || !flags.console_socket.empty() || !flags.pid_file.empty() || flags.preserve_fds > 0 || !flags.cgroup.empty() || !flags.pidfd_socket.empty();
+  return !flags.process.empty() || !flags.console_socket.empty() || !flags.pid_file.empty() || flags.preserve_fds > 0 || !flags.cgroups.empty() || !flags.pidfd_socket.empty();
 }
 
 std::uint64_t read_limit(const char* flag, const std::string& text, std::optional<std::uint64_t> (*parse)(std::string_view)) {
@@ -291,7 +297,7 @@ int run_exec(Context& context, int& failed) {
 
   Fd pidfd = session::open_process(state);
   if (!pidfd) throw std::runtime_error("container not running");
-  isolate::Cgroup cgroup = group_of(context, flags.cgroup, state);
+  isolate::Cgroup cgroup = group_of(context, flags.cgroups, state);
   Fd step = isolate::open_sealed(helper_path("runner-exec"), {});
   isolate::JoinOptions join;
   join.exec_program = step.get();
@@ -315,6 +321,7 @@ int run_exec(Context& context, int& failed) {
   if (!flags.detach) supervise::catch_signals();  // from here on they are for the command: relay() passes them on
   try {
     isolate::Joined joined = isolate::join(process, join);
+    report_debug(context.globals, fmt::format("process {} has joined {} in cgroup {} and runs {}", joined.child.pid(), state.id, state.cgroup, process.argv.at(0)));
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);
     if (!flags.pidfd_socket.empty()) send_pidfd(flags.pidfd_socket, joined.child);
     if (!flags.console_socket.empty() && joined.terminal) send_console(flags.console_socket, joined.terminal.get());

@@ -1,5 +1,7 @@
 // spec and features: what a bundle may say, and what this runtime does with it.
 #include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <stdexcept>
@@ -21,7 +23,9 @@ int spec_main(Context& context) {
   if (!context.parse(options).empty()) throw UsageError("spec: takes no arguments");
   std::string path = (bundle.empty() ? "." : bundle) + "/config.json";
   if (::access(path.c_str(), F_OK) == 0) throw std::runtime_error("file config.json exists. Remove it first");
-  isolate::sys::replace_file(path, oci::example_spec({rootless, ::geteuid(), ::getegid()}), 0666);
+  struct statfs cgroups;
+  bool unified = ::statfs("/sys/fs/cgroup", &cgroups) == 0 && cgroups.f_type == CGROUP2_SUPER_MAGIC;
+  isolate::sys::replace_file(path, oci::example_spec({rootless, ::geteuid(), ::getegid(), unified}), 0666);
   return 0;
 }
 

@@ -155,7 +155,7 @@ void read_unified(json::Value field, Limits& to) {
     std::string file(each.key());
     std::size_t dot = file.find('.');
     if (dot == 0 || dot == std::string::npos || file.find('/') != std::string::npos)
-      each.wrong("must be the name of a cgroup file such as memory.high");
+      each.wrong("must be the name of a cgroup file such as memory.high: the specified key has not the form CONTROLLER.VALUE `{}`", file);
     to.unified.insert_or_assign(file, files[file]);
   }
 }

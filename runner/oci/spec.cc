@@ -123,9 +123,10 @@ std::string id_map(const char* name, std::uint32_t outside) {
       name, outside);
 }
 
-std::string namespaces(bool rootless) {
-  std::vector<const char*> kinds{"pid", "ipc", "uts", "mount", "cgroup"};
-  if (rootless)
+std::string namespaces(const SpecOptions& options) {
+  std::vector<const char*> kinds{"pid", "ipc", "uts", "mount"};
+  if (options.cgroup_namespace) kinds.push_back("cgroup");
+  if (options.rootless)
     kinds.push_back("user");
   else
     kinds.insert(kinds.begin() + 1, "network");
@@ -142,7 +143,7 @@ std::string example_spec(const SpecOptions& options) {
   text += kProcess;
   text += "\t\"mounts\": [\n" + mounts(options.rootless) + "\n\t],\n\t\"linux\": {\n";
   text += options.rootless ? id_map("uidMappings", options.uid) + id_map("gidMappings", options.gid) : kResources;
-  return text + namespaces(options.rootless) + kPaths + "}\n";
+  return text + namespaces(options) + kPaths + "}\n";
 }
 
 }  // namespace runner::oci

@@ -9,6 +9,7 @@ namespace runner::oci {
 struct SpecOptions {
   bool rootless = false;           // for the user below, who has no privilege
   std::uint32_t uid = 0, gid = 0;  // effective ids of the caller; only for rootless
+  bool cgroup_namespace = true;    // as runc has it: only where cgroup v2 is all there is
 };
 
 std::string example_spec(const SpecOptions& options);
