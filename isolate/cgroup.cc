@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "isolate/cgroup_backends.h"
@@ -121,7 +122,7 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
     // Without a limit too: so that it counts. A group without any has processes beside it, and can be given no controller.
     std::vector<cgroups::Need> enabled = needs;
     if (!needs.empty()) enabled.push_back({"io", "io accounting", true});
-    if (!plan.given) cgroups::v2::create(host, plan.path, enabled);
+    if (!plan.given) cgroups::v2::create(host, plan.path, enabled, plan.everywhere ? host.v2_controllers : std::vector<std::string>());
     group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
   }
   for (const cgroups::Need& need : needs) {
@@ -154,6 +155,13 @@ void Cgroup::change(const Limits& limits, const CgroupHost& host) {
     if (!has) fail(ENOTSUP, "change the {} ({})", need.what, host.has(need.controller) ? "the container was made without this controller" : "no cgroup hierarchy of this host has the " + need.controller + " controller");
   }
   update(limits);
+}
+
+bool Cgroup::takes_no_process() const {
+  if (!v2_) return false;
+  std::vector<std::string> given = words_of(find_file_at(v2_.get(), "cgroup.subtree_control").value_or(""));
+  auto of_domains = [](const std::string& name) { return name != "cpu" && name != "cpuset" && name != "perf_event" && name != "pids"; };
+  return std::any_of(given.begin(), given.end(), of_domains);
 }
 
 Cgroup Cgroup::below(const std::string& path, const std::vector<std::string>& controllers) const {
@@ -328,7 +336,7 @@ std::vector<Need> needs_of(const Limits& limits) {
   std::vector<Need> needs;
   if (set(limits.memory) || set(limits.memory_reservation) || set(limits.memory_and_swap)) needs.push_back({"memory", "memory limit"});
   if (set(limits.pids)) needs.push_back({"pids", "pids limit"});
-  if (set(limits.cpu_quota) || limits.cpu_shares || limits.cpu_burst.value_or(0) || limits.cpu_idle.value_or(false)) needs.push_back({"cpu", "cpu limit"});
+  if (set(limits.cpu_quota) || limits.cpu_period || limits.cpu_shares || limits.cpu_burst.value_or(0) || limits.cpu_idle.value_or(false)) needs.push_back({"cpu", "cpu limit"});
   if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) needs.push_back({"cpuset", "cpuset"});
   if (limits.io_weight || !limits.io_weights.empty() || !limits.io.empty()) needs.push_back({"io", "io limit"});
   if (!limits.hugepages.empty()) needs.push_back({"hugetlb", "limit of huge pages"});
@@ -344,8 +352,10 @@ std::vector<Need> needs_of(const Limits& limits) {
 }
 
 std::uint64_t weight_of_shares(std::uint64_t shares) {
-  shares = std::clamp<std::uint64_t>(shares, 2, 262144);
-  return 1 + ((shares - 2) * 9999) / 262142;
+  if (shares <= 2) return 1;
+  if (shares >= 262144) return 10000;
+  double l = std::log2(static_cast<double>(shares));
+  return static_cast<std::uint64_t>(std::ceil(std::pow(10, (l * l + 125 * l) / 612 - 7.0 / 34)));
 }
 
 std::uint64_t io_weight_of(std::uint64_t weight) { return 1 + ((std::clamp<std::uint64_t>(weight, 10, 1000) - 10) * 9999) / 990; }

@@ -75,6 +75,8 @@ class Cgroup {
   void update(const Limits& limits);
   /// The same for a group in which something runs: throws when a controller that a limit needs is not there.
   void change(const Limits& limits, const CgroupHost& host);
+  /// Whether groups below have controllers that keep processes out of this one: cgroups(7), the "no internal processes" rule of v2.
+  bool takes_no_process() const;
   /// The group below this one at `path`, in the v2 hierarchy and those of `controllers` (empty: of all); elsewhere it stays this one. Throws when it is missing.
   Cgroup below(const std::string& path, const std::vector<std::string>& controllers) const;
   void freeze(bool frozen) const;   ///< returns once the request is made

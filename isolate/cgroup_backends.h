@@ -20,8 +20,8 @@ struct Need {
 std::vector<Need> needs_of(const Limits& limits);
 
 namespace v2 {
-/// Makes the group and the controllers of its ancestors available to it, as far as they exist.
-void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs);
+/// Makes the group and the controllers of its ancestors available to it, as far as they exist; those of `others` where that can be.
+void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs, const std::vector<std::string>& others);
 void set_limits(int group, const Limits& limits, const std::vector<std::string>& controllers);
 void count(int group, CgroupCounters& counters);
 void remove(const std::string& path);
@@ -38,7 +38,7 @@ void count(const std::map<std::string, std::string>& groups, CgroupCounters& cou
 /// Attaches a BPF program that decides on opening and making device nodes (BPF_CGROUP_DEVICE).
 void set_device_rules(int group, const std::vector<DeviceRule>& rules);
 
-/// cpu.shares (2..262144) as cpu.weight (1..10000), by the formula of systemd and runc.
+/// cpu.shares (2..262144) as cpu.weight (1..10000), by the formula of runc 1.3 and Kubernetes: 1024 is 100, the default of both.
 std::uint64_t weight_of_shares(std::uint64_t shares);
 
 std::vector<std::string> words_of(const std::string& text);  ///< what blanks and line ends separate

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "isolate/cgroup_backends.h"
 #include "isolate/sys/error.h"
@@ -27,19 +28,38 @@ void step_aside(const std::string& group) {
   write_file(group + "/runner.supervisor/cgroup.procs", std::to_string(::getpid()));
 }
 
-void enable(const std::string& group, const std::vector<Need>& needs, bool may_step_aside) {
-  std::string available = read_file(group + "/cgroup.controllers"), enabled = read_file(group + "/cgroup.subtree_control");
-  std::string request;
-  for (const Need& need : needs)
-    if (has_word(available, need.controller) && !has_word(enabled, need.controller) && !has_word(request, "+" + need.controller))
-      request += (request.empty() ? "+" : " +") + need.controller;
-  if (request.empty()) return;
+void write_control(const std::string& group, const std::string& request, bool may_step_aside) {
   try {
     write_file(group + "/cgroup.subtree_control", request);
   } catch (const SystemError& error) {
     if (error.code() != EBUSY || !may_step_aside) throw;
     step_aside(group);
     write_file(group + "/cgroup.subtree_control", request);
+  }
+}
+
+void enable(const std::string& group, const std::vector<Need>& needs, const std::vector<std::string>& others, bool may_step_aside) {
+  std::string available = read_file(group + "/cgroup.controllers"), enabled = read_file(group + "/cgroup.subtree_control");
+  std::string needed, more;
+  auto add = [&](std::string& request, const std::string& controller) {
+    bool asked = has_word(needed, "+" + controller) || has_word(more, "+" + controller);
+    if (has_word(available, controller) && !has_word(enabled, controller) && !asked) request += "+" + controller + " ";
+  };
+  for (const Need& need : needs) add(needed, need.controller);
+  for (const std::string& controller : others) add(more, controller);
+  if (needed.empty() && more.empty()) return;
+  try {
+    return write_control(group, needed + more, may_step_aside);
+  } catch (const SystemError&) {
+    if (more.empty()) throw;
+  }
+  // One that cannot be had, as cpu while there are realtime processes, must not cost the others.
+  if (!needed.empty()) write_control(group, needed, may_step_aside);
+  for (const std::string& word : words_of(more)) {
+    try {
+      write_control(group, word, false);
+    } catch (const SystemError&) {
+    }
   }
 }
 
@@ -79,11 +99,11 @@ void set_io_weights(int group, const Limits& limits) {
 
 }  // namespace
 
-void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs) {
+void create(const CgroupHost& host, const std::string& path, const std::vector<Need>& needs, const std::vector<std::string>& others) {
   bool delegated = ::geteuid() != 0;
   for (std::size_t at = host.v2_base.size() + 1, end; at <= path.size(); at = end + 1) {
     end = std::min(path.find('/', at), path.size());
-    enable(host.v2 + path.substr(0, at - 1), needs, delegated);
+    enable(host.v2 + path.substr(0, at - 1), needs, others, delegated);
     std::string group = host.v2 + path.substr(0, end);
     if (::mkdir(group.c_str(), 0755) == -1 && errno != EEXIST) fail(errno, "make cgroup {}", group);
   }
@@ -125,7 +145,9 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
     for (const auto& [device, limit] : limits.rdma) set("rdma.max", rdma_line(device, limit));
   for (const auto& [file, value] : limits.unified) {
     if (file.find('/') != std::string::npos) fail(EINVAL, "set cgroup file {} (a name without '/' is wanted)", file);
-    if (file.rfind("cgroup.", 0) == 0 || here(file.substr(0, file.find('.')).c_str())) set(file.c_str(), value);
+    if (file.rfind("cgroup.", 0) != 0 && !here(file.substr(0, file.find('.')).c_str())) continue;
+    std::istringstream lines(value);  // of several devices: the kernel takes one at a time
+    for (std::string line; std::getline(lines, line);) set(file.c_str(), line);
   }
 }
 

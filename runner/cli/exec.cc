@@ -165,8 +165,9 @@ isolate::Cgroup group_of(Context& context, const std::vector<std::string>& asked
   isolate::Cgroup group = isolate::Cgroup::open(state.cgroup, context.cgroups());
   if (state.cgroup.empty() && asked.empty()) return group;
   if (asked.empty()) {
-    // Processes are in the leaves of cgroup v2 only: where those inside have moved themselves to one, so does this one.
-    std::string theirs = group.v2_path().empty() || context.cgroups().v2_controllers.empty() ? "" : isolate::v2_group_of(state.pid);
+    if (!group.takes_no_process()) return group;
+    // Those inside have moved themselves to a leaf of it, and so does this one.
+    std::string theirs = isolate::v2_group_of(state.pid);
     return theirs.starts_with(state.cgroup + "/") ? group.below(theirs.substr(state.cgroup.size()), {}) : std::move(group);
   }
   if (asked.size() > 1 && context.cgroups().v1.empty()) throw UsageError("exec: --cgroup: cgroup v2 has one hierarchy, and a process is in one group of it");

@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "isolate/cgroup.h"
+#include "isolate/sys/file.h"
 #include "tests/kernel/live.h"
 
 using namespace tests;
@@ -150,6 +151,28 @@ TEST_SUITE("limits") {
     Ran forks = runner({"exec", c.box.id, "probe", "fork-bomb"});
     CHECK(facts_of(forks.out)["error"] == "EAGAIN");
     CHECK(runner({"exec", c.box.id, "probe", "eat-memory", "400"}).code == 137);
+  }
+
+  TEST_CASE("a container without limits can be given any later, and an exec finds a group that takes it") {
+    SKIP_UNLESS(is_root() && on_cgroup_v2() && has_controller("memory") && has_controller("cpu"), "cgroup v2 with controllers");
+    Running c(json::object());
+    REQUIRE(c.ran.code == 0);
+    auto file = [&](const char* name) { return group_file(c.box.id, "", "", name); };
+    CHECK(file("cgroup.controllers") == read("/sys/fs/cgroup/cgroup.controllers"));
+    CHECK(runner({"update", "--cpu-period", "50000", c.box.id}).code == 0);
+    CHECK(file("cpu.max") == "max 50000\n");
+    CHECK(runner({"update", "--cpu-share", "100", c.box.id}).code == 0);
+    CHECK(file("cpu.weight") == "17\n");
+
+    // Processes are in the leaves only: where controllers are given to a group below, an exec goes to the leaf that PID 1 has gone to.
+    isolate::CgroupHost host = isolate::find_cgroup_host();
+    std::string leaf = host.v2 + host.v2_base + "/" + c.box.id + "/leaf";
+    auto where = [&] { return runner({"exec", c.box.id, "cat", "/proc/self/cgroup"}).out; };
+    REQUIRE(::mkdir(leaf.c_str(), 0755) == 0);
+    isolate::sys::write_file(leaf + "/cgroup.procs", std::to_string(c.box.state()["pid"].get<int>()));
+    CHECK(!has(where(), "/leaf"));
+    isolate::sys::write_file(leaf + "/../cgroup.subtree_control", "+memory");
+    CHECK(has(where(), "/leaf"));
   }
 
   TEST_CASE("a container's cpuset is what its program sees") {

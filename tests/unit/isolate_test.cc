@@ -180,7 +180,8 @@ TEST_SUITE("isolate") {
 
   TEST_CASE("shares become a weight by the formula of the field") {
     CHECK(cgroups::weight_of_shares(2) == 1);
-    CHECK(cgroups::weight_of_shares(1024) == 39);
+    CHECK(cgroups::weight_of_shares(1024) == 100);
+    CHECK(cgroups::weight_of_shares(100) == 17);
     CHECK(cgroups::weight_of_shares(262144) == 10000);
   }
 }

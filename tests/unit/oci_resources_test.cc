@@ -70,7 +70,7 @@ TEST_CASE("a scope has the limits that systemd would write anew") {
   isolate::Limits limits;
   limits.memory = 1 << 20, limits.memory_and_swap = 3 << 20, limits.pids = -1, limits.cpu_quota = 2'500, limits.cpu_period = 100'000, limits.cpu_shares = 1024;
   limits.cpuset_cpus = "0-2,9", limits.unified = {{"memory.high", "max"}, {"memory.oom.group", "1"}};
-  CHECK(systemd::properties_of(limits) == std::vector<std::string>{"MemoryMax=t:1048576", "MemorySwapMax=t:2097152", "CPUWeight=t:39", "CPUQuotaPerSecUSec=t:30000",
+  CHECK(systemd::properties_of(limits) == std::vector<std::string>{"MemoryMax=t:1048576", "MemorySwapMax=t:2097152", "CPUWeight=t:100", "CPUQuotaPerSecUSec=t:30000",
         "CPUQuotaPeriodUSec=t:100000", "TasksMax=t:18446744073709551615", "AllowedCPUs=ay:0702", "MemoryHigh=t:18446744073709551615"});
   CHECK(systemd::properties_of({}).empty());
 }
