@@ -44,7 +44,12 @@ void replace_attributes(int fd, const Mount& mount, const Plan& plan) {
   }
   std::uint64_t locked = attributes_of(fd), wanted = mount.set & kTimes;
   bool other_times = mount.clear & kTimes && wanted != (locked & kTimes);
-  if (mount.clear & locked & kLockable || other_times)
+  bool refused = mount.clear & locked & kLockable & ~std::uint64_t{MOUNT_ATTR_RDONLY} || other_times;
+  if (mount.clear & locked & MOUNT_ATTR_RDONLY) {  // statfs(2) says so of a file system that is read-only, too: then no mount of it has a lock
+    set_mount(fd, 0, MOUNT_ATTR_RDONLY, false);
+    refused |= !(attributes_of(fd) & MOUNT_ATTR_RDONLY);
+  }
+  if (refused)
     fail(EPERM, "take an attribute from the bind at {} (that its source has, and that is locked in a user namespace)", mount.to);
   set_mount(fd, mount.set & ~kTimes, kReplaced & ~mount.set & ~locked, false);
 }

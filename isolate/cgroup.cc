@@ -119,7 +119,7 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
   group.owned_ = true;  // from here on a failure removes what was made
   if (!host.v2.empty()) {
     group.v2_path_ = host.v2 + plan.path;
-    // Without a limit too: so that it counts. A group without any has processes beside it, and can be given no controller.
+    // io without a limit too: so that it counts. A session without any limit is given nothing, for there may be processes beside it.
     std::vector<cgroups::Need> enabled = needs;
     if (!needs.empty()) enabled.push_back({"io", "io accounting", true});
     if (!plan.given) cgroups::v2::create(host, plan.path, enabled, plan.everywhere ? host.v2_controllers : std::vector<std::string>());

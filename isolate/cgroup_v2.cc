@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "isolate/cgroup_backends.h"
 #include "isolate/sys/error.h"
@@ -48,13 +47,17 @@ void enable(const std::string& group, const std::vector<Need>& needs, const std:
   for (const Need& need : needs) add(needed, need.controller);
   for (const std::string& controller : others) add(more, controller);
   if (needed.empty() && more.empty()) return;
+  bool busy = false;
   try {
-    return write_control(group, needed + more, may_step_aside);
-  } catch (const SystemError&) {
+    return write_control(group, needed + more, may_step_aside && more.empty());
+  } catch (const SystemError& error) {
     if (more.empty()) throw;
+    busy = error.code() == EBUSY;
   }
-  // One that cannot be had, as cpu while there are realtime processes, must not cost the others.
   if (!needed.empty()) write_control(group, needed, may_step_aside);
+  // Beside processes only controllers of threads can be given, which makes this a group of threads, in which no container can be.
+  if (busy) return;
+  // One that cannot be had, as cpu while there are realtime processes, must not cost the others.
   for (const std::string& word : words_of(more)) {
     try {
       write_control(group, word, false);
@@ -146,8 +149,11 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
   for (const auto& [file, value] : limits.unified) {
     if (file.find('/') != std::string::npos) fail(EINVAL, "set cgroup file {} (a name without '/' is wanted)", file);
     if (file.rfind("cgroup.", 0) != 0 && !here(file.substr(0, file.find('.')).c_str())) continue;
-    std::istringstream lines(value);  // of several devices: the kernel takes one at a time
-    for (std::string line; std::getline(lines, line);) set(file.c_str(), line);
+    // Lines of several devices: the kernel takes one at a time. An empty value is one as well.
+    for (std::size_t at = 0, end; at == 0 || at < value.size(); at = end + 1) {
+      end = std::min(value.find('\n', at), value.size());
+      set(file.c_str(), value.substr(at, end - at));
+    }
   }
 }
 

@@ -14,7 +14,7 @@ inline constexpr std::uint64_t kNodeAttributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_
 /// An O_PATH descriptor of a node of the host whose type and number were checked: a name under /dev proves nothing.
 sys::Fd open_host_device(const std::string& path, char type, unsigned major, unsigned minor);
 
-/// For a user namespace, which may not make nodes: those that the host has not (under that path, with that number), in a file system of their own, each
+/// For a user namespace of the sandbox's own, which may not make nodes: those that the host has not (under that path, with that number), in a file system of their own, each
 /// named by its place in Plan::devices. A detached mount, to be attached out of sight. Empty where the host has all of them, or whoever calls has no right.
 sys::Fd make_devices(const Plan& plan);
 

@@ -111,7 +111,8 @@ struct Root {
   bool operator==(const Root&) const = default;
 };
 
-/// A device node in /dev. In a user namespace of its own it is a bind of the host's node of the same number.
+/// A device node in /dev. In a user namespace it is a bind of the host's node of that path and number; one that the host has not is made, where the
+/// namespace is the sandbox's own.
 struct Device {
   std::string path;
   char type = 'c';  // c, b or p
@@ -184,7 +185,7 @@ struct CgroupPlan {
   bool given = false;         // a manager of cgroups has made it, with a process that keeps it until the sandbox is born in it
   Limits limits;
   bool warn_missing = false;  // a limit without a controller is reported in Sandbox::missing, not an error
-  bool everywhere = false;    // in each v1 hierarchy, and not only where a limit is: others look for a container's group, and change its limits later
+  bool everywhere = false;    // in each v1 hierarchy, with all controllers of v2, and not only where a limit is: others look for a container's group, and change its limits later
   bool operator==(const CgroupPlan&) const = default;
 };
 

@@ -19,7 +19,7 @@ inline constexpr const char* kRestoreFolders[] = {"root", "bare", "flat", "gener
 inline constexpr const char* kLaidOut = "/run/root";    // the plan's root with all its mounts, but those of the kernel's own file systems
 inline constexpr const char* kBareRoot = "/run/bare";   // the root alone
 /// Mount n of the plan without those below it: in a new user namespace a mount cannot be taken from under others, which are locked together
-/// (mount_namespaces(7)).
+/// (mount_namespaces(7)). What stands on a view of a namespace, as folders of cgroup v1 at /sys/fs/cgroup, has those below it.
 std::string flat_mount(std::size_t n);
 inline constexpr const char* kNoFile = "/run/flat/null";   // /dev/null, for masks of files
 inline constexpr const char* kNoFiles = "/run/empty";   // an empty read-only directory, for masks

@@ -135,6 +135,7 @@ std::string encode(const SpawnRequest& request) {
   w.text(p.exec_cpus);
   for (const Filter& filter : request.filters) w.text(filter.listener), w.text(filter.listener_metadata);
   w.text(p.apparmor);
+  w.number(p.keep_groups);
   return w.bytes;
 }
 
@@ -188,6 +189,7 @@ SpawnRequest decode_spawn(const std::string& bytes) {
   p.exec_cpus = r.text();
   for (Filter& filter : request.filters) filter.listener = r.text(), filter.listener_metadata = r.text();
   if (r.at != bytes.size()) p.apparmor = r.text();
+  if (r.at != bytes.size()) p.keep_groups = r.number();
   return request;
 }
 

@@ -90,6 +90,7 @@ isolate::Process process_of(Context& context, const ExecFlags& flags, const sess
     for (const std::string& warning : warnings) report_warning(context.globals, warning);
     if (flags.terminal && !process->terminal) process->terminal.emplace();
     process->personality = first.personality;
+    process->keep_groups = first.keep_groups;
     if (process->apparmor.empty()) process->apparmor = first.apparmor;
     if (process->exec_cpus_initial.empty()) process->exec_cpus_initial = first.exec_cpus_initial;
     if (process->exec_cpus.empty()) process->exec_cpus = first.exec_cpus;
@@ -322,7 +323,7 @@ int run_exec(Context& context, int& failed) {
   if (!flags.detach) supervise::catch_signals();  // from here on they are for the command: relay() passes them on
   try {
     isolate::Joined joined = isolate::join(process, join);
-    report_debug(context.globals, fmt::format("process {} has joined {} in cgroup {} and runs {}", joined.child.pid(), state.id, state.cgroup, process.argv.at(0)));
+    report_debug(context.globals, fmt::format("process {} has joined {} and runs {}", joined.child.pid(), state.id, process.argv.at(0)));
     if (!flags.pid_file.empty()) replace_file(flags.pid_file, std::to_string(joined.child.pid()), 0644);
     if (!flags.pidfd_socket.empty()) send_pidfd(flags.pidfd_socket, joined.child);
     if (!flags.console_socket.empty() && joined.terminal) send_console(flags.console_socket, joined.terminal.get());

@@ -100,13 +100,13 @@ void apply(json::Value field, const std::string& text, Reading& reading) {
 
 bool is_below(const std::string& path, const std::string& folder) { return !folder.empty() && path.starts_with(folder + "/"); }
 
-// A source that lies below a mount before this one is there only inside.
-void look_inside(Bind& bind, Reading& reading) {
+// A source that lies below a mount before this one is there only inside; so is what such a mount has added to it, which `rbind` takes along.
+void look_inside(Bind& bind, bool recursive, Reading& reading) {
   const std::string& root = reading.to.plan.root.path;
   if (!is_below(bind.from, root)) return;
   std::string path = bind.from.substr(root.size());
-  const auto& before = reading.to.plan.mounts;
-  bind.inside = std::any_of(before.begin(), before.end(), [&](const isolate::Mount& mount) { return path == mount.to || is_below(path, mount.to); });
+  auto concerns = [&](const isolate::Mount& mount) { return path == mount.to || is_below(path, mount.to) || (recursive && is_below(mount.to, path)); };
+  bind.inside = std::any_of(reading.to.plan.mounts.begin(), reading.to.plan.mounts.end(), concerns);
   if (bind.inside) bind.from = path;
 }
 
@@ -136,7 +136,7 @@ void choose_what(const std::vector<std::string>& options, Reading& reading) {
       reading.entry["source"].wrong("is missing: a bind needs it");
     else if (bind.from[0] != '/')
       bind.from = reading.to.bundle + "/" + bind.from;
-    look_inside(bind, reading);
+    look_inside(bind, std::find(options.begin(), options.end(), "rbind") != options.end(), reading);
     reading.mount.what = std::move(bind);
   } else if (reading.type == "cgroup" || reading.type == "cgroup2") {
     reading.mount.what = CgroupView{};
@@ -154,6 +154,10 @@ void read_id_map(Reading& reading) {
   auto* bind = std::get_if<Bind>(&reading.mount.what);
   if (!bind) return reading.entry.wrong("can only be id-mapped when it is a bind");
   if (!reading.to.plan.privileged_start) return reading.entry.wrong("can only be id-mapped by root");
+  const auto& namespaces = reading.to.plan.namespaces;
+  auto user = std::find_if(namespaces.begin(), namespaces.end(), [](const auto& n) { return n.kind == NamespaceKind::User; });
+  if (bind->inside && user != namespaces.end())
+    reading.entry.wrong("is made of what lies inside, and can only be id-mapped where there is no user namespace");
   bind->ids_recursive = reading.id_map_recursive;
   if (own) {
     for (json::Value each : {uids, gids})
@@ -161,15 +165,11 @@ void read_id_map(Reading& reading) {
     read_id_ranges(uids, bind->ids.uids);
     read_id_ranges(gids, bind->ids.gids);
   } else {
-    const auto& namespaces = reading.to.plan.namespaces;
-    auto user = std::find_if(namespaces.begin(), namespaces.end(), [](const auto& n) { return n.kind == NamespaceKind::User; });
     if (user == namespaces.end())
       return reading.entry.wrong("has the option idmap: it needs uidMappings and gidMappings, or a user namespace to take them from");
     if (user->join.empty()) bind->ids = reading.to.plan.ids;
     else bind->ids_of = user->join;
   }
-  if (bind->inside && reading.to.plan.makes(NamespaceKind::User))
-    reading.entry.wrong("is made of what lies inside, and can only be id-mapped where there is no user namespace");
 }
 
 // What does not exist yet has nothing to be cleared; a call the less for each mount.

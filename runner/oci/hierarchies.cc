@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <sstream>
 
 namespace runner::oci {
 
@@ -13,8 +14,10 @@ namespace {
 std::map<std::string, std::string> named(const isolate::CgroupHost& host) {
   std::map<std::string, std::string> folders;
   for (const auto& [controller, mount] : host.v1) {
-    folders[mount.substr(mount.rfind('/') + 1)] = mount;
-    if (controller.find('=') == std::string::npos) folders[controller] = mount;
+    std::string name = mount.substr(mount.rfind('/') + 1);
+    folders[name] = mount;
+    std::istringstream parts(name);
+    for (std::string part; std::getline(parts, part, ',');) folders[part] = mount;
   }
   if (!host.v2.empty()) folders["unified"] = host.v2;
   return folders;

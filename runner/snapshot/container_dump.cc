@@ -40,6 +40,12 @@ void check_namespaces(const isolate::Plan& plan, pid_t pid) {
       refuse(fmt::format("it shares the {} namespace {} with others, from whom it would be parted", isolate::namespace_name(n.kind), n.join));
 }
 
+void check_mounts(const isolate::Plan& plan) {
+  for (const isolate::Mount& mount : plan.mounts)
+    if (auto* bind = std::get_if<isolate::Bind>(&mount.what); bind && bind->inside)
+      refuse(fmt::format("its mount at {} is made of other mounts inside, which a restore could not make again", mount.to));
+}
+
 // proc(5): a page that is written to gets bit 55 of its pagemap entry back once that was cleared.
 bool tracks_memory() {
   long size = ::sysconf(_SC_PAGESIZE);
@@ -139,6 +145,7 @@ std::vector<std::string> checkpoint(const session::Directories& directories, con
                                     const isolate::Plan& plan, const CheckpointOptions& options) {
   pid_t pid = state.pid;
   check_namespaces(plan, pid);
+  check_mounts(plan);
   check_options(options);
   make_dirs(options.images, 0700);
   make_dirs(options.work, 0700);

@@ -31,7 +31,7 @@ bool has(const std::vector<std::string>& paths, const std::string& at) {
   return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) { return isolate::sys::clean_path(path) == at; });
 }
 
-Kind kind_in(const isolate::Plan& plan, const MountPoint& mount, pid_t pid) {
+Kind kind_in(const isolate::Plan& plan, const MountPoint& mount, const std::vector<MountPoint>& all, pid_t pid) {
   if (mount.at == "/") return Kind::Criu;
   int n = planned_at(plan, mount.at);
   if (n >= 0) {
@@ -41,7 +41,10 @@ Kind kind_in(const isolate::Plan& plan, const MountPoint& mount, pid_t pid) {
     // CRIU packs a tmpfs with tar, which takes 3 ms of a restore: one that holds nothing but our mounts is as good new. /dev is as we fill it.
     if (fs->type != "tmpfs" || mount.at == "/dev") return Kind::Ours;
     std::vector<std::string> names = isolate::sys::list_dir(fmt::format("/proc/{}/root{}", pid, mount.at));
-    auto is_place = [&](const std::string& name) { return planned_at(plan, mount.at + "/" + name) >= 0; };
+    auto is_place = [&](const std::string& name) {
+      std::string at = mount.at + "/" + name;
+      return planned_at(plan, at) >= 0 && std::any_of(all.begin(), all.end(), [&](const MountPoint& other) { return other.at == at; });
+    };
     return std::all_of(names.begin(), names.end(), is_place) ? Kind::Ours : Kind::Criu;
   }
   // In /proc and /sys a path that is read-only is a bind of that file system on itself, which CRIU makes again; a mask is not.
@@ -57,7 +60,7 @@ Kind kind_in(const isolate::Plan& plan, const MountPoint& mount, pid_t pid) {
 
 std::vector<MountPoint> container_mounts(pid_t pid, const isolate::Plan& plan) {
   std::vector<MountPoint> mounts = mounts_of(pid);
-  for (MountPoint& mount : mounts) mount.kind = kind_in(plan, mount, pid);
+  for (MountPoint& mount : mounts) mount.kind = kind_in(plan, mount, mounts, pid);
   return mounts;
 }
 
