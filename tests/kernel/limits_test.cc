@@ -175,6 +175,20 @@ TEST_SUITE("limits") {
     CHECK(has(where(), "/leaf"));
   }
 
+  TEST_CASE("a container below a group with processes runs, and has no controller there") {
+    SKIP_UNLESS(is_root() && on_cgroup_v2() && has_controller("memory"), "cgroup v2 with controllers");
+    Running c(json::object());
+    REQUIRE(c.ran.code == 0);
+    Bundle below({"cat", "/sys/fs/cgroup/cgroup.controllers"});
+    below.config["linux"]["cgroupsPath"] = "/" + c.box.id + "/below";
+    below.save();
+    Ran ran = below.run();
+    INFO(ran.err);
+    CHECK(ran.code == 0);
+    CHECK((ran.out == "" || ran.out == "\n"));
+    CHECK(group_file(c.box.id, "", "", "cgroup.type") == "domain\n");
+  }
+
   TEST_CASE("a container's cpuset is what its program sees") {
     SKIP_UNLESS(is_root() && has_controller("cpuset"), "the cpuset controller");
     Running c(json::parse(R"({"cpu": {"cpus": "0", "mems": "0"}})"));
