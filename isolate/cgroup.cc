@@ -122,7 +122,9 @@ Cgroup Cgroup::create(const CgroupPlan& plan, const CgroupHost& host) {
     // io without a limit too: so that it counts. A session without any limit is given nothing, for there may be processes beside it.
     std::vector<cgroups::Need> enabled = needs;
     if (!needs.empty()) enabled.push_back({"io", "io accounting", true});
-    if (!plan.given) cgroups::v2::create(host, plan.path, enabled, plan.everywhere ? host.v2_controllers : std::vector<std::string>());
+    // Not on a hybrid host, where v2 has the few that v1 has left, and a group that gives them to others could have no process of its own.
+    bool all = plan.everywhere && host.v1.empty();
+    if (!plan.given) cgroups::v2::create(host, plan.path, enabled, all ? host.v2_controllers : std::vector<std::string>());
     group.v2_ = open_file(group.v2_path_, O_RDONLY | O_DIRECTORY);
   }
   for (const cgroups::Need& need : needs) {
