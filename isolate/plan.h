@@ -185,7 +185,7 @@ struct CgroupPlan {
   bool given = false;         // a manager of cgroups has made it, with a process that keeps it until the sandbox is born in it
   Limits limits;
   bool warn_missing = false;  // a limit without a controller is reported in Sandbox::missing, not an error
-  bool everywhere = false;    // in each v1 hierarchy, with all controllers of v2, and not only where a limit is: others look for a container's group, and change its limits later
+  bool everywhere = false;    // in each v1 hierarchy, else with all controllers of v2, and not only where a limit is: others look for a container's group, and change its limits later
   bool operator==(const CgroupPlan&) const = default;
 };
 
