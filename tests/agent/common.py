@@ -1,23 +1,14 @@
 """What the tests of jobs share: a folder and a data directory of their own, runner in it, projects with a script of answers, and facts."""
 import atexit, json, os, shutil, subprocess, sys, tempfile
 
-repo = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
-build = os.path.realpath(os.path.join(repo, os.environ.get("RUNNER_BUILD", "build")))
-if os.geteuid():
-    print("SKIPPED: root")
-    sys.exit(0)
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+from facts import *
+
 has_criu = os.path.exists(build + "/criu/bin/criu") or shutil.which("criu")
 work = tempfile.mkdtemp(prefix="runner-jobs-")
 os.chmod(work, 0o755)
 env = dict(os.environ, RUNNER_DATA=work + "/data")
 env.pop("ANTHROPIC_API_KEY", None)
-failed = 0
-
-
-def expect(what, good, told=""):
-    global failed
-    failed += not good
-    print(f"{'ok' if good else 'FAILED'}: {what}" + ("" if good else f"\n    {str(told)[:1500]}"))
 
 
 def runner(*words, stdin=None, **more):
@@ -86,10 +77,6 @@ def clean_up():
     for job in runner("job", "list", "-q").stdout.split():
         runner("job", "rm", "-f", job)
     shutil.rmtree(work, ignore_errors=True)
-
-
-def finish():
-    sys.exit(1 if failed else 0)
 
 
 atexit.register(clean_up)
