@@ -2,10 +2,9 @@
 
 #include <sys/vfs.h>
 
-#include <algorithm>
-
 #include "isolate/sys/error.h"
 #include "isolate/sys/mount.h"
+#include "isolate/usher.h"
 
 namespace isolate {
 
@@ -30,12 +29,8 @@ std::uint64_t attributes_of(int fd) {
   return found;
 }
 
-bool has_user_namespace(const Plan& plan) {
-  return std::any_of(plan.namespaces.begin(), plan.namespaces.end(), [](const Namespace& n) { return n.kind == NamespaceKind::User; });
-}
-
 void replace_attributes(int fd, const Mount& mount, const Plan& plan) {
-  if (!has_user_namespace(plan)) {
+  if (!plan.makes(NamespaceKind::User) && !joins_user_namespace(plan)) {
     try {
       return set_mount(fd, mount.set, mount.clear | (kReplaced & ~mount.set), false);
     } catch (const SystemError& error) {

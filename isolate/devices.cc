@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "isolate/ids.h"
 #include "isolate/sys/error.h"
 #include "isolate/sys/mount.h"
 #include "isolate/sys/paths.h"
@@ -26,9 +27,8 @@ void check_node(int node, const std::string& path, char type, unsigned major, un
   if ((info.st_mode & S_IFMT) != type_bits(type) || !same_number) fail(ENODEV, "use {} (it is not device {} {}:{})", path, type, major, minor);
 }
 
-std::uint32_t outside(const std::vector<IdRange>& ranges, std::uint32_t id) {
-  for (const IdRange& range : ranges)
-    if (id >= range.inside && id - range.inside < range.count) return range.outside + (id - range.inside);
+std::uint32_t owner_outside(const std::vector<IdRange>& ranges, std::uint32_t id) {
+  if (auto outside = outside_id(ranges, id)) return *outside;
   fail(EOVERFLOW, "give a device to id {} (the user namespace does not map it)", id);
 }
 
@@ -87,7 +87,7 @@ Fd make_devices(const Plan& plan) {
     if (!folder) folder = new_mount("tmpfs", "tmpfs", {{"mode", "755"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     Device device = plan.devices[i];
     device.path = fmt::format("/{}", i);
-    device.uid = outside(plan.ids.uids, device.uid), device.gid = outside(plan.ids.gids, device.gid);
+    device.uid = owner_outside(plan.ids.uids, device.uid), device.gid = owner_outside(plan.ids.gids, device.gid);
     make_node(folder.get(), device);
   }
   return folder;

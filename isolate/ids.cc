@@ -31,6 +31,12 @@ void write_id_maps(pid_t pid, const IdMap& ids, bool privileged) {
   write_file(process + "uid_map", map_text(ids.uids));
 }
 
+std::optional<std::uint32_t> outside_id(const std::vector<IdRange>& ranges, std::uint32_t inside) {
+  for (const IdRange& range : ranges)
+    if (inside >= range.inside && inside - range.inside < range.count) return range.outside + (inside - range.inside);
+  return std::nullopt;
+}
+
 Fd make_id_map(const IdMap& ids) {
   pid_t parent = ::getpid();
   Child holder = clone_process(CLONE_NEWUSER);

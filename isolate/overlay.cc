@@ -19,10 +19,9 @@ using namespace sys;
 
 namespace {
 
-std::uint32_t outside_id(const std::vector<IdRange>& ranges, std::uint32_t inside) {
-  for (const IdRange& r : ranges)
-    if (inside >= r.inside && inside - r.inside < r.count) return r.outside + (inside - r.inside);
-  return ranges.empty() ? inside : ranges.front().outside;
+// One that the map does not have belongs to the first that it has.
+std::uint32_t owner_outside(const std::vector<IdRange>& ranges, std::uint32_t inside) {
+  return ranges.empty() ? inside : outside_id(ranges, inside).value_or(ranges.front().outside);
 }
 
 void make_file(int layer, const GeneratedFile& file, const Plan& plan) {
@@ -39,7 +38,7 @@ void make_file(int layer, const GeneratedFile& file, const Plan& plan) {
     write_all(fd.get(), file.content);
   }
   if (plan.privileged_start)
-    check(::fchownat(layer, name, outside_id(plan.ids.uids, file.uid), outside_id(plan.ids.gids, file.gid), AT_SYMLINK_NOFOLLOW),
+    check(::fchownat(layer, name, owner_outside(plan.ids.uids, file.uid), owner_outside(plan.ids.gids, file.gid), AT_SYMLINK_NOFOLLOW),
           "give {} its owner", file.path);
   // After the change of owner, which clears set-id bits.
   if (path.empty() || (file.mode & 06000)) check(::fchmodat(layer, name, file.mode, 0), "set the mode of {}", file.path);
