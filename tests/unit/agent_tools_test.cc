@@ -436,7 +436,7 @@ TEST_SUITE("agent tool host") {
     CHECK(why_broken(runner::tools::frame_of("")) == "the tool host sent an empty frame");
     CHECK(why_broken(runner::tools::frame_of(std::string(100'000, '['))) ==
           "the tool host sent a frame with lists or objects more than 64 deep within each other");
-    CHECK(why_broken(frame({{"kind", "hello"}})) == "the tool host sent something else than a result");
+    CHECK(why_broken(frame({{"kind", "call"}})) == "the tool host sent something else than a result");
     CHECK(why_broken(frame({{"kind", "result"}, {"id", "t2"}, {"ok", true}, {"text", ""}})) ==
           "the tool host sent a result of a call that was not made: t2");
     CHECK(why_broken(frame({{"kind", "result"}, {"id", "t1"}, {"ok", 1}, {"text", ""}})) == "the tool host sent a result without 'ok' or 'text'");
@@ -462,6 +462,19 @@ TEST_SUITE("agent tool host") {
     liar.words = first + first + frame({{"kind", "result"}, {"id", "t2"}, {"ok", false}, {"text", "no"}});
     ToolResult second = host.call("t2", "stat", "{}", 100);
     CHECK(second == ToolResult{"t2", true, {Text{"no"}}});
+  }
+
+  TEST_CASE("a greeting that an earlier runner asked for may come late") {
+    Liar liar;
+    ToolHost host = liar.host();
+    std::string greeting = frame({{"kind", "hello"}, {"proto", 1}, {"last", 0}});
+    liar.words = greeting + greeting;
+    CHECK(host.hello() == 0);
+    liar.words = frame({{"kind", "result"}, {"id", "t1"}, {"ok", true}, {"text", "yes"}});
+    CHECK(host.call("t1", "stat", "{}", 100) == ToolResult{"t1", false, {Text{"yes"}}});
+    liar.words = greeting;
+    liar.again = true;
+    CHECK(host.call("t2", "stat", "{}", 1000).is_error);
   }
 
   TEST_CASE("a flood of old results does not hide the deadline, and a long result is cut") {
