@@ -75,8 +75,9 @@ isolate::Plan plan_of(Context& context, const session::State& state) {
   load.id = state.id;
   load.privileged = ::geteuid() == 0;
   Diagnostics wrong;
-  auto container = oci::load_bundle(state.bundle, "", load, wrong);
+  auto container = oci::load_bundle(state.bundle, state.config, load, wrong);
   if (!container) throw std::runtime_error(fmt::format("cannot checkpoint the container: its bundle is no longer readable: {}", wrong.text()));
+  if (container->asked.init) run_under_init(container->plan);
   oci::show_hierarchies(container->plan, state.cgroup, context.cgroups());
   return std::move(container->plan);
 }

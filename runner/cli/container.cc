@@ -56,12 +56,12 @@ std::string listener_json(const session::State& state, const char* status, const
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-namespace {
-
 void run_under_init(isolate::Plan& plan) {
   plan.mounts.push_back(plan::init_mount(helper_path("runner-init")));
   plan.process.argv.insert(plan.process.argv.begin(), {isolate::kInitProgram, "--"});
 }
+
+namespace {
 
 systemd::Scope started_scope(oci::Container& container, session::State& state) {
   const auto& [unit, slice] = *container.scope;
@@ -99,6 +99,7 @@ session::State new_state(const std::string& id, const oci::Container& container)
   state.oci_version = container.oci_version;
   state.bundle = container.bundle;
   state.rootfs = container.rootfs;
+  state.config = container.config;
   state.annotations = container.annotations;
   state.created = session::rfc3339_now();
   state.owner = static_cast<int>(::getuid());

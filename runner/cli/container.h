@@ -33,6 +33,8 @@ Created create_container(Context& context, const std::string& id, const CreateFl
 // The parts of it, which a restore needs as well.
 /// The bundle's config.json. Throws with all that is wrong with it; its warnings are reported.
 oci::Container load_container(Context& context, const std::string& id, const CreateFlags& flags);
+/// The annotation dev.runner.init.
+void run_under_init(isolate::Plan& plan);
 session::State new_state(const std::string& id, const oci::Container& container);
 /// Which group the container is in, and where it sees it. With --systemd-cgroup systemd makes the group, and keeps it while the result lives.
 std::optional<systemd::Scope> begin_cgroup(Context& context, oci::Container& container, session::State& state);

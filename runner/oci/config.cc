@@ -183,7 +183,9 @@ std::optional<Container> load_bundle(const std::string& bundle, const std::strin
   if (real.empty()) return wrong.add({bundle}, "{}", isolate::sys::error_text(errno)), std::nullopt;
   auto text = json::read_text(config_path_override.empty() ? real + "/config.json" : config_path_override, wrong);
   if (!text) return std::nullopt;
-  return read_config(*text, config_path_override.empty() ? "config.json" : config_path_override, real, options, wrong);
+  auto container = read_config(*text, config_path_override.empty() ? "config.json" : config_path_override, real, options, wrong);
+  if (container && !config_path_override.empty()) container->config = real_path(config_path_override);
+  return container;
 }
 
 }  // namespace runner::oci

@@ -52,6 +52,7 @@ struct Container {
   std::string oci_version;
   std::map<std::string, std::string> annotations;
   std::string bundle, rootfs;         // absolute
+  std::string config;                 // absolute, where it is not the bundle's config.json
   std::vector<std::string> warnings;  // what was passed over, in sentences
   bool operator==(const Container&) const = default;
 };

@@ -177,6 +177,7 @@ std::optional<State> Entry::find_state() const {
   s.pid = j.value("pid", 0);
   s.start_time = j.value("startTime", std::uint64_t{0});
   s.cgroup = j.value("cgroup", "");
+  s.config = j.value("config", "");
   s.scope = j.value("scope", "");
   s.notify = j.value("notify", "");
   s.held = j.value("held", false);
@@ -211,6 +212,7 @@ void Entry::write_state(const State& s) const {
          {"ended", s.ended},       {"remove", s.remove},   {"started", s.started},    {"result", s.result},
          {"exitCode", s.exit_code},
          {"poststart", hooks_to_json(s.poststart)}, {"poststop", hooks_to_json(s.poststop)}};
+  if (!s.config.empty()) j["config"] = s.config;
   if (!s.scope.empty()) j["scope"] = s.scope;
   if (!s.notify.empty()) j["notify"] = s.notify;
   if (s.held) j["held"] = true;

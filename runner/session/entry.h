@@ -22,6 +22,7 @@ struct State {
   bool is_session = false;       // false: an OCI container
   std::string oci_version;
   std::string bundle, rootfs;
+  std::string config;            // of a container, where it is not the bundle's config.json
   std::map<std::string, std::string> annotations;
   std::string created;
   int owner = 0;                 // uid of the caller

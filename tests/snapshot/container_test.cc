@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "tests/snapshot/containers.h"
@@ -85,6 +87,29 @@ TEST_SUITE("container checkpoint") {
     CHECK(runner({"kill", one.box.id, "KILL"}).code == 0);
     CHECK(then.wait() == 137);
     CHECK(remains_of(one.box.id) == "");
+  }
+
+  TEST_CASE("one under our init, and one whose config.json has another name") {
+    SKIP_UNLESS(is_root(), "root");
+    for (bool init : {true, false}) {
+      Counter one(counting(), [&](Bundle& bundle) {
+        if (init) bundle.config["annotations"]["dev.runner.init"] = "true";
+        if (init) return Args();
+        std::string config = bundle / "other.json";
+        std::ofstream(config) << bundle.config.dump();
+        bundle.config["process"]["args"] = {"false"};
+        bundle.config["mounts"] = json::array();
+        return Args{"--config", config};
+      });
+      REQUIRE(one.says("a", "a 1"));
+      REQUIRE(one.put_away());
+      if (!init) std::filesystem::rename(one.bundle / "other.json", one.bundle / "config.json");
+      Live then(one.restoring(one.box.id));
+      then.send("b\n");
+      CHECK(then.await("b 2"));
+      CHECK(runner({"delete", "-f", one.box.id}).code == 0);
+      CHECK(remains_of(one.box.id) == "");
+    }
   }
 
   TEST_CASE("restore --detach leaves it to the caller, with its pid in a file; it can be checkpointed again, and deleted") {

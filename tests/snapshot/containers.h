@@ -1,6 +1,7 @@
 // What the tests of checkpoint and restore share: a container that counts the lines it is given.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "tests/kernel/live.h"
@@ -16,7 +17,8 @@ struct Counter {
   Live live;
   std::string images;
 
-  explicit Counter(const Args& command = counting()) : bundle(command), live(started()), images(bundle / "images") {
+  explicit Counter(const Args& command = counting(), const std::function<Args(Bundle&)>& prepare = nullptr)
+      : bundle(command), live(started(prepare)), images(bundle / "images") {
     if (!live.await("ready=1")) throw std::runtime_error("the container does not start: " + live.err);
   }
   bool says(const std::string& word, const std::string& answer) {
@@ -48,9 +50,12 @@ struct Counter {
   }
 
  private:
-  Args started() const {
+  Args started(const std::function<Args(Bundle&)>& prepare) {
+    Args flags = prepare ? prepare(bundle) : Args();
     bundle.save();
-    return runner_argv({"run", "--keep", "-b", bundle.path(), box.id});
+    Args arguments{"run", "--keep", "-b", bundle.path(), box.id};
+    arguments.insert(arguments.begin() + 1, flags.begin(), flags.end());
+    return runner_argv(arguments);
   }
 };
 
