@@ -140,7 +140,7 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
 
     stage = Stage::Root;
     if (!plan.privileged_start) handles.mounts = prepare_mounts(plan, {}, {}, {});
-    Fd root = attach_root(plan, handles.mounts);
+    Fd root = attach_root(plan, handles.mounts, handles.hooks);
     attach_mounts(root.get(), plan, handles.mounts);  // /proc before the old root goes: a user namespace must see one to make one
 
     if (!find_below(root.get(), plan.process.cwd, Links::InRoot))
@@ -161,7 +161,9 @@ Link await_exec(Link link, int gate, std::string& hook_state) {
     stage = Stage::Hooks;
     if (handles.hooks) {
       link.send(Signal::Rooted);
-      run_hooks(plan.hooks.create_container, "createContainer", link.expect(Signal::Pivot).bytes);
+      std::string state = link.expect(Signal::Pivot).bytes;
+      check(::fchdir(root.get()), "enter the new root");  // where such hooks are with runc
+      run_hooks(plan.hooks.create_container, "createContainer", state);
     }
 
     stage = Stage::Root;

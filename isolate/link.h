@@ -8,6 +8,7 @@
 //   prestart, createRuntime    Pivot ──────▶ createContainer hooks; enters the new root
 //                              ◀─── Terminal  (only with a terminal: the master's descriptor)
 //                              ◀─── Listener  (only with SCMP_ACT_NOTIFY: the number that the listener's descriptor is going to have)
+//   the agent has it           Go ─────────▶
 //                              ◀────── Ready  everything is done but seccomp and exec (a session's init goes on at once)
 //   `create` leaves here; `start` connects to the gate and speaks on from there
 //                              Exec ───────▶ startContainer hooks; filter; execve

@@ -56,6 +56,9 @@ void load_filters(const std::vector<Filter>& filters, Link& link) {
   for (const Filter& filter : filters) {
     if (!filter.listener.empty()) link.send(Signal::Listener, std::to_string(next_descriptor()));
     load_filter(filter);
+    // Execve closes it. By read(2), which is the last call that a filter would forbid.
+    char taken = 0;
+    if (!filter.listener.empty()) check(::read(link.fd(), &taken, 1), "wait until the seccomp agent has the listener");
   }
 }
 
@@ -65,6 +68,7 @@ void pass_listeners(const std::vector<Filter>& filters, Link& link, const Child&
     int number = std::stoi(link.expect(Signal::Listener).bytes);
     Fd listener = take_listener(child, number), agent = connect_to_agent(filter.listener);
     send_message(agent.get(), state(filter, child.pid()), {listener.get()});
+    link.send(Signal::Go);
   }
 }
 

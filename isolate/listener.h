@@ -8,7 +8,8 @@
 
 namespace isolate {
 
-/// In the child: loads the filters. Behind one that has a listener, any call may wait for the agent: so the parent is told before.
+/// In the child: loads the filters. Behind one that has a listener, any call may wait for the agent: so the parent is told before;
+/// and it does not go on before the agent has the listener.
 void load_filters(const std::vector<Filter>& filters, Link& link);
 
 /// In the parent: takes the descriptor out of the child and sends it to the listener's socket with what `state` says. Does nothing when no

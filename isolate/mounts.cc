@@ -169,7 +169,7 @@ MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const D
   return handles;
 }
 
-Fd attach_root(const Plan& plan, MountHandles& handles) {
+Fd attach_root(const Plan& plan, MountHandles& handles, bool for_hooks) {
   // The child's copy of the host's mounts hears of the host's changes until the pivot, and never speaks back.
   check(::mount(nullptr, "/", nullptr, MS_REC | (plan.root.propagation & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE), nullptr),
         "make the mounts private to the sandbox");
@@ -177,8 +177,10 @@ Fd attach_root(const Plan& plan, MountHandles& handles) {
   // Anywhere but on "/": umount2(2) below takes off what is on top there, and that must be the old root.
   if (handles.generated) attach_mount(handles.generated.get(), open_dir("/proc").get(), "the generated layer");
   if (handles.devices) attach_mount(handles.devices.get(), open_dir("/sys").get(), "the devices");  // open_tree(2) copies nothing from a detached mount before Linux 6.15
-  // On top of the old root: pivot_root(2) wants a mount point, and this is one that needs no directory of the host.
-  attach_mount(handles.root.get(), old.get(), "the new root");
+  // On top of the old root: pivot_root(2) wants a mount point, and this is one that needs no directory of the host. But whoever joins a mount
+  // namespace begins at what is on top there, and must find the host's paths for as long as hooks run.
+  bool at_its_path = for_hooks && plan.root.pivot && !plan.root.overlay;
+  attach_mount(handles.root.get(), at_its_path ? open_dir(plan.root.path).get() : old.get(), "the new root");
   return std::move(handles.root);
 }
 

@@ -30,8 +30,9 @@ Disk bound_workspace(const Plan& plan);
 /// `cgroup` is the sandbox's directory in the v2 hierarchy, for a CgroupView without a cgroup namespace; may be empty.
 MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk, const Disk& workspace);
 
-/// Mounts the new root over the old one and returns it; everything below works on that descriptor.
-sys::Fd attach_root(const Plan& plan, MountHandles& handles);
+/// Mounts the new root over the old one and returns it; everything below works on that descriptor. `for_hooks`: where the plan's root lies, if it
+/// is a directory that is pivoted into. There prestart and createRuntime hooks look for it, from within this mount namespace.
+sys::Fd attach_root(const Plan& plan, MountHandles& handles, bool for_hooks);
 void attach_mounts(int root, const Plan& plan, MountHandles& handles);
 
 /// sys::make_below, and as the plan's user where root has no id of its own.
