@@ -77,6 +77,16 @@ std::string swap_alone(const Limits& limits) {
   return std::to_string(*limits.memory_and_swap - *limits.memory);
 }
 
+// Of whoever asks for it: v1 refuses such a limit, v2 reclaims, and then kills. In runc's words, swap first as there.
+void check_usage(int group, const Limits& limits) {
+  auto check = [&](const char* what, const std::optional<std::int64_t>& limit, std::int64_t usage) {
+    if (limit.value_or(0) > 0 && *limit <= usage) throw std::runtime_error(fmt::format("rejecting {} limit {} <= usage {}", what, *limit, usage));
+  };
+  auto used = [&](const char* file) { return std::stoll(find_file_at(group, file).value_or("0")); };
+  check("memory+swap", limits.memory_and_swap, used("memory.current") + used("memory.swap.current"));
+  check("memory", limits.memory, used("memory.current"));
+}
+
 std::string io_line(const IoLimit& limit) {
   std::string line = fmt::format("{}:{}", limit.major, limit.minor);
   auto add = [&](const char* key, const std::optional<std::uint64_t>& value) {
@@ -116,6 +126,7 @@ void set_limits(int group, const Limits& limits, const std::vector<std::string>&
   auto here = [&](const char* name) { return std::find(controllers.begin(), controllers.end(), name) != controllers.end(); };
   auto set = [&](const char* file, const std::string& value) { write_file_at(group, file, value); };
   if (here("memory")) {
+    if (limits.check_usage) check_usage(group, limits);
     if (limits.memory_reservation) set("memory.low", max_or(*limits.memory_reservation));
     if (limits.memory_and_swap && find_file_at(group, "memory.swap.max")) set("memory.swap.max", swap_alone(limits));
     if (limits.memory) set("memory.max", max_or(*limits.memory));

@@ -158,6 +158,7 @@ struct Limits {
   std::optional<std::int64_t> memory;               // bytes
   std::optional<std::int64_t> memory_reservation;   // bytes
   std::optional<std::int64_t> memory_and_swap;      // bytes, both together, as the OCI specification has it
+  bool check_usage = false;                         // a limit below what is in use is an error, where v2 would kill
   std::optional<std::int64_t> cpu_quota;            // microseconds of CPU a period
   std::optional<std::uint64_t> cpu_period;          // microseconds; 100000 when only the quota is given
   std::optional<std::uint64_t> cpu_shares;          // v1 weight, 2..262144

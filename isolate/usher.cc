@@ -60,12 +60,15 @@ Child clone_through_usher(const Plan& plan, const std::vector<Fd>& joins, int cg
     Fd pidfd = std::move(ours.expect(Signal::Go).fds.at(0));
     usher.wait();
     pid_t pid = pid_of(pidfd);
-    return Child(pid, std::move(pidfd));
+    Child child(pid, std::move(pidfd));
+    // Not by CLONE_INTO_CGROUP: from within another container's cgroup namespace ours is not there (cgroups(7), nsdelegate).
+    if (cgroup >= 0) write_file_at(cgroup, "cgroup.procs", std::to_string(pid));
+    return child;
   }
   ours.close();
   try {
     join_all(plan, joins);
-    Child child = clone_process(new_namespaces(plan) | CLONE_PARENT, cgroup);
+    Child child = clone_process(new_namespaces(plan) | CLONE_PARENT);
     if (child.pid() == 0) return child;
     theirs.send(Signal::Go, {}, {child.pidfd()});
     child.release();

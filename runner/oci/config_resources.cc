@@ -27,19 +27,18 @@ void read_memory(json::Value memory, Limits& to, Warnings& warnings) {
   };
   std::int64_t kernel = 0, kernel_tcp = 0;
   std::uint64_t swappiness = 0;
-  bool no_killer = false, hierarchy = true, check = false;
+  bool no_killer = false, hierarchy = true;
   memory["kernel"].read(kernel);
   memory["kernelTCP"].read(kernel_tcp);
   bool has_swappiness = memory["swappiness"].read(swappiness, std::uint64_t{0}, std::uint64_t{100});
   memory["disableOOMKiller"].read(no_killer);
   memory["useHierarchy"].read(hierarchy);
-  memory["checkBeforeUpdate"].read(check);
+  memory["checkBeforeUpdate"].read(to.check_usage);
   ignore("kernel", kernel != 0);
   ignore("kernelTCP", kernel_tcp != 0);
   ignore("swappiness", has_swappiness);
   ignore("disableOOMKiller", no_killer);
   ignore("useHierarchy", !hierarchy);
-  ignore("checkBeforeUpdate", check);
 }
 
 void read_cpu(json::Value cpu, Limits& to) {

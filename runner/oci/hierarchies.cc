@@ -27,10 +27,8 @@ std::map<std::string, std::string> named(const isolate::CgroupHost& host) {
 
 void show_hierarchies(isolate::Plan& plan, const std::string& group, const isolate::CgroupHost& host) {
   auto is_view = [](const Mount& mount) { return std::holds_alternative<isolate::CgroupView>(mount.what); };
-  auto has_namespace = [](const isolate::Namespace& n) { return n.kind == isolate::NamespaceKind::Cgroup; };
   auto view = std::find_if(plan.mounts.begin(), plan.mounts.end(), is_view);
   if (host.v1.empty() || group.empty() || !plan.cgroup.everywhere || view == plan.mounts.end()) return;
-  if (std::any_of(plan.namespaces.begin(), plan.namespaces.end(), has_namespace)) return;
 
   Mount top = *view;
   top.what = isolate::FileSystem{"tmpfs", "cgroup", {{"mode", "755"}}};

@@ -164,6 +164,14 @@ TEST_SUITE("limits") {
     CHECK(runner({"update", "--cpu-share", "100", c.box.id}).code == 0);
     CHECK(file("cpu.weight") == "17\n");
 
+    auto low = [&](const char* memory) { return runner({"update", "-r", "-", c.box.id}, {.input = memory}); };
+    Ran refused = low(R"({"memory": {"limit": 4096, "checkBeforeUpdate": true}})");
+    CHECK(refused.code == 1);
+    CHECK(has(refused.err, "rejecting memory limit 4096 <= usage "));
+    CHECK(has(low(R"({"memory": {"limit": 4096, "swap": 4096, "checkBeforeUpdate": true}})").err, "rejecting memory+swap limit 4096 <= usage "));
+    CHECK(c.box.status() == "running");
+    CHECK(low(R"({"memory": {"limit": 104857600, "checkBeforeUpdate": true}})").code == 0);
+
     // Processes are in the leaves only: where controllers are given to a group below, an exec goes to the leaf that PID 1 has gone to.
     isolate::CgroupHost host = isolate::find_cgroup_host();
     std::string leaf = host.v2 + host.v2_base + "/" + c.box.id + "/leaf";
@@ -187,6 +195,30 @@ TEST_SUITE("limits") {
     CHECK(ran.code == 0);
     CHECK((ran.out == "" || ran.out == "\n"));
     CHECK(group_file(c.box.id, "", "", "cgroup.type") == "domain\n");
+  }
+
+  TEST_CASE("a container that joins the namespaces of another, that of cgroups too, is in a group of its own") {
+    SKIP_UNLESS(is_root(), "root");
+    auto shift = [](Bundle& bundle, const std::string& from) {
+      json& to = bundle.config["linux"];
+      if (from.empty()) to["uidMappings"] = to["gidMappings"] = json::parse(R"([{"containerID": 0, "hostID": 100000, "size": 65536}])");
+      to["namespaces"] = json::array({{{"type", "mount"}}});
+      for (const char* kind : {"user", "pid", "ipc", "uts", "cgroup", "network"}) {
+        json& one = to["namespaces"].emplace_back(json{{"type", kind}});
+        if (!from.empty()) one["path"] = from + (std::string(kind) == "network" ? "net" : kind);
+      }
+      bundle.save();
+    };
+    Bundle first({"sleep", "60"}), second({"sleep", "61"});
+    Box one, two;
+    shift(first, "");
+    REQUIRE(runner_apart({"run", "-d", "-b", first.path(), one.id}, first).code == 0);
+    shift(second, "/proc/" + std::to_string(one.state()["pid"].get<int>()) + "/ns/");
+    Ran ran = runner_apart({"run", "-d", "-b", second.path(), two.id}, second);
+    INFO(ran.err);
+    REQUIRE(ran.code == 0);
+    CHECK(has(read("/proc/" + std::to_string(two.state()["pid"].get<int>()) + "/cgroup"), "/" + two.id + "\n"));
+    CHECK(has(runner({"exec", two.id, "cat", "/proc/self/uid_map"}).out, "100000"));
   }
 
   TEST_CASE("a container's cpuset is what its program sees") {

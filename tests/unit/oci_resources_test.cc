@@ -139,12 +139,13 @@ TEST_CASE("swap is counted together with memory") {
 TEST_CASE("what cgroup v2 does not have is passed over with a warning") {
   Container container =
       good(with_resources(R"({"memory": {"kernel": 5, "kernelTCP": -1, "swappiness": 60, "disableOOMKiller": true,
-    "useHierarchy": true, "checkBeforeUpdate": true}, "blockIO": {"leafWeight": 10}})"));
+    "useHierarchy": true}, "blockIO": {"leafWeight": 10}})"));
   CHECK(container.plan.cgroup.limits == Limits{});
-  REQUIRE(container.warnings.size() == 6);
+  REQUIRE(container.warnings.size() == 5);
   CHECK(container.warnings[0] == "linux.resources.memory.kernel: ignored: cgroup v2 does not have it");
-  CHECK(
-      good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": false}})")).warnings.empty());
+  Container quiet = good(with_resources(R"({"memory": {"disableOOMKiller": false, "checkBeforeUpdate": true}})"));
+  CHECK(quiet.warnings.empty());
+  CHECK(quiet.plan.cgroup.limits.check_usage);
 }
 
 TEST_CASE("limits that only some hosts have, and their empty forms") {
