@@ -155,7 +155,10 @@ isolate::Cgroup group_below(const isolate::Cgroup& group, const std::string& ask
   if ((path + "/").find("/../") != std::string::npos) throw UsageError(fmt::format("exec: --cgroup: {} is not a sub cgroup path", path.substr(1)));
   while (path.ends_with('/')) path.pop_back();
   try {
-    return group.below(path, controllers);
+    isolate::Cgroup below = group.below(path, controllers);
+    if (below.takes_no_process())
+      throw std::runtime_error(fmt::format("adding pid of a process to cgroups {}/cgroup.procs: device or resource busy (it gives controllers to groups below it: name one of those)", below.v2_path()));
+    return below;
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(fmt::format("exec: --cgroup: {}", error.what()));
   }

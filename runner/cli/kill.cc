@@ -44,9 +44,10 @@ int kill_main(Context& context) {
     return 0;
   }
   if (!process) throw std::runtime_error("container not running");
+  bool with_others = number == SIGKILL && !state.is_session && !state.cgroup.empty() && shares_pids(state.pid);  // while it is there to be asked
   isolate::sys::signal_pidfd(process.get(), number);
   tell(entry, state, events::ContainerSignaled{number, false});
-  if (number == SIGKILL && !state.is_session && !state.cgroup.empty() && shares_pids(state.pid)) cgroup.kill();
+  if (with_others) cgroup.kill();
   // A frozen process dies only once it is thawed.
   if (number == SIGKILL && !state.cgroup.empty() && cgroup.frozen()) cgroup.kill();
   return 0;

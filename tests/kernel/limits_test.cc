@@ -181,6 +181,9 @@ TEST_SUITE("limits") {
     CHECK(!has(where(), "/leaf"));
     isolate::sys::write_file(leaf + "/../cgroup.subtree_control", "+memory");
     CHECK(has(where(), "/leaf"));
+    Ran asked = runner({"exec", "--cgroup", "/", c.box.id, "true"});
+    CHECK(asked.code == 255);
+    CHECK(has(asked.err, "/cgroup.procs: device or resource busy (it gives controllers to groups below it"));
   }
 
   TEST_CASE("a container below a group with processes runs, and has no controller there") {
