@@ -278,7 +278,9 @@ void hide_host_views() {
     if (mount->type != "proc" && mount->type != "sysfs") continue;
     const char* path = mount->at.c_str();
     ::umount2(path, MNT_DETACH);
+    struct stat there;
     struct statfs info;
+    if (::stat(path, &there) == -1 || !S_ISDIR(there.st_mode)) continue;  // a file of one is no view of the whole
     if (::statfs(path, &info) == -1 || (info.f_type != kProcMagic && info.f_type != kSysMagic)) continue;
     check(::mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0,nr_inodes=1"), "hide the host's {}", path);  // locked there by another user namespace
   }
