@@ -58,7 +58,8 @@ void load_filters(const std::vector<Filter>& filters, Link& link) {
     load_filter(filter);
     // Execve closes it. By read(2), which is the last call that a filter would forbid.
     char taken = 0;
-    if (!filter.listener.empty()) check(::read(link.fd(), &taken, 1), "wait until the seccomp agent has the listener");
+    if (!filter.listener.empty() && check(::read(link.fd(), &taken, 1), "wait until the seccomp agent has the listener") == 0)
+      fail(EPIPE, "give the seccomp agent the listener (who takes it has gone)");
   }
 }
 

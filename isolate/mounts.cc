@@ -178,9 +178,9 @@ Fd attach_root(const Plan& plan, MountHandles& handles, bool for_hooks) {
   if (handles.generated) attach_mount(handles.generated.get(), open_dir("/proc").get(), "the generated layer");
   if (handles.devices) attach_mount(handles.devices.get(), open_dir("/sys").get(), "the devices");  // open_tree(2) copies nothing from a detached mount before Linux 6.15
   // On top of the old root: pivot_root(2) wants a mount point, and this is one that needs no directory of the host. But whoever joins a mount
-  // namespace begins at what is on top there, and must find the host's paths for as long as hooks run.
-  bool at_its_path = for_hooks && plan.root.pivot && !plan.root.overlay;
-  attach_mount(handles.root.get(), at_its_path ? open_dir(plan.root.path).get() : old.get(), "the new root");
+  // namespace begins at what is on top there, and must find the host's paths for as long as hooks run. A user namespace may have no way there.
+  Fd its_place(for_hooks && plan.root.pivot && !plan.root.overlay ? ::open(plan.root.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC) : -1);
+  attach_mount(handles.root.get(), its_place ? its_place.get() : old.get(), "the new root");
   return std::move(handles.root);
 }
 

@@ -31,7 +31,7 @@ Disk bound_workspace(const Plan& plan);
 MountHandles prepare_mounts(const Plan& plan, const std::string& cgroup, const Disk& disk, const Disk& workspace);
 
 /// Mounts the new root over the old one and returns it; everything below works on that descriptor. `for_hooks`: where the plan's root lies, if it
-/// is a directory that is pivoted into. There prestart and createRuntime hooks look for it, from within this mount namespace.
+/// is a directory that is pivoted into, and that this process can reach. There prestart and createRuntime hooks look for it, from within this mount namespace.
 sys::Fd attach_root(const Plan& plan, MountHandles& handles, bool for_hooks);
 void attach_mounts(int root, const Plan& plan, MountHandles& handles);
 
