@@ -94,7 +94,7 @@ bool readable(int socket) {
 }
 
 std::optional<Message> receive_message(int socket, std::span<char> head) {
-  static char buffer[kLargest];  // this program has one thread
+  char buffer[kLargest];  // of this call alone: an agent receives in several threads
   Message message;
   iovec parts[] = {{head.data(), head.size()}, {buffer, sizeof buffer}};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostFds)];

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "isolate/cgroup_backends.h"
 #include "isolate/execute.h"
@@ -15,6 +16,7 @@
 #include "isolate/sys/error.h"
 #include "isolate/sys/file.h"
 #include "isolate/sys/paths.h"
+#include "isolate/sys/socket.h"
 
 using namespace isolate;
 using namespace isolate::sys;
@@ -184,5 +186,22 @@ TEST_SUITE("isolate") {
     CHECK(cgroups::weight_of_shares(1024) == 100);
     CHECK(cgroups::weight_of_shares(100) == 17);
     CHECK(cgroups::weight_of_shares(262144) == 10000);
+  }
+
+  TEST_CASE("threads that receive at once each get their own messages") {
+    auto exchange = [](char letter, bool& good) {
+      auto [here, there] = socket_pair();
+      for (int i = 0; i < 5000; ++i) {
+        std::string sent(10'000, letter);
+        send_message(here.get(), sent);
+        good = good && receive_message(there.get())->bytes == sent;
+      }
+    };
+    bool first = true, second = true;
+    std::thread beside(exchange, 'a', std::ref(first));
+    exchange('b', second);
+    beside.join();
+    CHECK(first);
+    CHECK(second);
   }
 }
