@@ -141,7 +141,9 @@ isolate::Sandbox restore_container(const session::Directories& directories, cons
     criu.inherit.push_back({kNetworkKey, net.get()});
     restorer_options.keep.push_back(net.get());
   }
-  restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket, false); };
+  // CRIU leaves lazy pages to its daemon, and what it has read of a file with auto-dedup it takes out of it.
+  bool reads = !options.lazy_pages && !options.auto_dedup;
+  restorer_options.become = [&, socket = theirs.get()] { Criu::become(options.criu, socket, false, reads); };
   isolate::Restorer restorer = isolate::start_restorer(plan, restorer_options);
   theirs.close();
   // While it lays out the root. Nothing of the images is read before.

@@ -146,7 +146,7 @@ void wait_for_answer(int socket, const CriuOptions& options) {
 
 }  // namespace
 
-void Criu::become(const std::string& program, int socket, bool quiet) {
+void Criu::become(const std::string& program, int socket, bool quiet, bool reads) {
   if (quiet) {
     Fd nothing = open_file("/dev/null", O_RDWR);
     for (int fd = 0; fd < 3; ++fd) check(::dup2(nothing.get(), fd), "let go of descriptor {}", fd);
@@ -162,6 +162,7 @@ void Criu::become(const std::string& program, int socket, bool quiet) {
       ::setenv("LD_PRELOAD", path.c_str(), 0);
       break;
     }
+  if (reads) ::setenv("RUNNER_CRIU_READS", "1", 1);
   ::execlp(program.c_str(), "criu", "swrk", number.c_str(), nullptr);
   fail(errno, "execute {}", program);
 }

@@ -53,8 +53,9 @@ class Criu {
   /// `socket` is our end of a socket_pair(); the other is with a process that has called become().
   explicit Criu(isolate::sys::Fd socket) : socket_(std::move(socket)) {}
   /// In a child: `program swrk`, with `socket` and all that was made inheritable. `quiet`: without our standard descriptors, for what it has
-  /// to say is in its log; and who waits for the end of our output must not wait for it.
-  [[noreturn]] static void become(const std::string& program, int socket, bool quiet);
+  /// to say is in its log; and who waits for the end of our output must not wait for it. `reads`: it is for a restore, and memory is read as
+  /// criu-hooks/pages.c has it.
+  [[noreturn]] static void become(const std::string& program, int socket, bool quiet, bool reads);
 
   std::string version();  ///< "4.1.1"; before anything else is asked
   /// Throws std::runtime_error with CRIU's own first error, read from the log.

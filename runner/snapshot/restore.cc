@@ -124,7 +124,7 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   options.run = run.get();
   if (fills) options.fill = [&](const isolate::Disk& disk) { fill_workspace(snapshot, setting.plan, disk); };
   options.keep = {theirs.get()};
-  options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket, true); };
+  options.become = [&, socket = theirs.get()] { Criu::become(setting.criu, socket, true, true); };
   isolate::Restorer restorer = isolate::start_restorer(setting.plan, options);
   theirs.close();
   phases.end("prepare");

@@ -64,7 +64,7 @@ Dumper start_dumper(const std::string& criu, int run) {
       check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make a private set of mounts");
       attach_mount(run, open_dir("/run").get(), "/run");
       isolate::close_from(3, {theirs.get(), its.fd()});
-      Criu::become(criu, theirs.get(), true);
+      Criu::become(criu, theirs.get(), true, false);
     } catch (const std::exception& error) {
       its.report(isolate::Stage::Exec, error);
     }
