@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <sstream>
 
 #include "isolate/cgroup_backends.h"
@@ -261,8 +262,9 @@ std::vector<pid_t> Cgroup::processes() const {
     std::string at = std::move(pending.back());
     pending.pop_back();
     for (const std::string& word : words_of(find_file(at + "/cgroup.procs").value_or(""))) pids.push_back(std::stoi(word));
-    for (const std::string& name : list_dir(at))
-      if (find_dir(at + "/" + name + "/.").has_value()) pending.push_back(at + "/" + name);
+    std::error_code gone;
+    for (std::filesystem::directory_iterator each(at, gone), end; !gone && each != end; each.increment(gone))
+      if (each->is_directory(gone)) pending.push_back(each->path());
   }
   std::sort(pids.begin(), pids.end());
   return pids;

@@ -24,7 +24,7 @@ constexpr std::uint64_t kOfInit = bit(5) | bit(6) | bit(7);  // CAP_KILL, CAP_SE
 // proc_pid_status(5): "Name:\tvalue"
 class Status {
  public:
-  Status(pid_t pid, pid_t thread) : who_(thread), text_(read_file(fmt::format("/proc/{}/task/{}/status", pid, thread))) {}
+  Status(pid_t pid, pid_t thread) : who_(thread), text_("\n" + read_file(fmt::format("/proc/{}/task/{}/status", pid, thread))) {}
   std::string line(const std::string& name) const {
     std::size_t at = text_.find("\n" + name + ":");
     if (at == std::string::npos) return {};
@@ -42,7 +42,7 @@ class Status {
     if (all.empty()) throw Unfit(fmt::format("this kernel does not tell {} of process {}", name, who_));
     return all[0];
   }
-  std::string name() const { return line("Name").substr(1); }
+  std::string name() const { return line("Name").erase(0, 1); }
 
  private:
   pid_t who_;

@@ -138,12 +138,6 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   phases.end("verify");
   restorer.ready();
   phases.end("wait");
-  if (setting.stand_by) {
-    phases.end_ahead();
-    setting.stand_by(restorer.child());
-    phases.begin_again();
-    check_it_fits();  // libraries may have been upgraded meanwhile
-  }
 
   CriuOptions criu;
   criu.images = images.get();
@@ -154,26 +148,41 @@ supervise::Restored restore(const session::Directories& directories, const Snaps
   criu.tcp_established = true;
   criu.file_locks = criu.link_remap = true;
   pid_t pid = 0;
-  std::string unfit;
+  std::exception_ptr failed;  // what CRIU is told is that it failed
   int alone = 0;
   criu.stuck = [&] {
     alone = restorer.cgroup().processes().size() <= 1 ? alone + 1 : 0;
     return alone > 1 ? std::string("the processes that it made have ended") : std::string();
   };
+  auto hook = [&](const std::string& when, pid_t root) {
+    if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
+    phases.end(when.c_str());
+    // The last point at which nothing of the session is there yet, its clocks included.
+    if (when == "pre-restore" && setting.stand_by) {
+      phases.end_ahead();
+      setting.stand_by(restorer.child());
+      phases.begin_again();
+      check_it_fits();  // libraries may have been upgraded meanwhile
+    }
+    if (when != "pre-resume") return;
+    try {
+      check_identity(setting.plan, root, restorer.child().pid(), restorer.cgroup().processes());
+    } catch (const Unfit& unfit) {
+      throw refuse(unfit.what());
+    }
+    phases.end("identity");
+  };
   try {
     pid = Criu(std::move(ours)).restore(criu, [&](const std::string& when, pid_t root) {
-      if (when == "post-setup-namespaces") criu_hooks::prepare_namespaces(root, setting.plan.hostname);
-      phases.end(when.c_str());
-      if (when == "pre-resume") try {
-          check_identity(setting.plan, root, restorer.child().pid(), restorer.cgroup().processes());
-          phases.end("identity");
-        } catch (const Unfit& error) {
-          unfit = error.what();
-          throw;
-        }
+      try {
+        hook(when, root);
+      } catch (...) {
+        failed = std::current_exception();
+        throw;
+      }
     });
   } catch (...) {
-    if (!unfit.empty()) throw refuse(unfit);
+    if (failed) std::rethrow_exception(failed);
     throw;
   }
   isolate::Sandbox sandbox = restorer.take_up(pid);
